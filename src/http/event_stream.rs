@@ -24,7 +24,7 @@ pub fn response(method: &Method, chunks: impl Stream<Item = Chunk> + 'static) ->
     response
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        // nginx would buffer the events.
+        // Without this header, nginx would buffer the events.
         .insert_header(("X-Accel-Buffering", "no"));
     if method == Method::HEAD {
         return response.streaming(stream::empty::<Result<Chunk, Infallible>>());

@@ -4,8 +4,9 @@
 //! | folder | content |
 //! | --- | --- |
 //! | [`api`] | the native API, one file per endpoint: `api/<resource>/<verb>.rs` |
-//! | [`family`] | what another wire format implements, in `dialects/<name>/` |
-//! | [`middleware`] | around every handler: log, errors, access control |
+//! | [`dialects`] | the wire formats of other upload clients |
+//! | [`family`] | the trait that the native API and each dialect implement |
+//! | [`middleware`] | code that runs around every handler: log, errors, access control |
 //! | [`extract`] | parsing and validation of input |
 //! | [`problem`] | the kinds of problems, and errors as problem documents |
 //! | [`views`] | the JSON of responses |
@@ -18,7 +19,7 @@
 //!    database.
 //! 2. Add a line to `register` in `api/<resource>/mod.rs`. It declares the scope that callers need
 //!    ([`Access`](middleware::access::Access)) and the media type, if that is not JSON
-//!    ([`Produces`](middleware::accept::Produces)). HEAD, 405 and `Allow` follow from it.
+//!    ([`Produces`](middleware::accept::Produces)). HEAD, 405 and `Allow` need no further code.
 //! 3. Add a line to `paths(...)` in [`openapi`] and run `UPDATE_SNAPSHOTS=1 cargo test`, which
 //!    writes `openapi.json`. Tests compare the document with the routes.
 //!
@@ -59,7 +60,8 @@ use middleware::request_log::log_request;
 use middleware::token_prefix::{is_allowed_by_token, strip_token_prefix};
 use problem::{ApiError, Code};
 
-/// Builds the server on a listener. It ignores signals: the caller stops it through its handle.
+/// Builds the server on a listener. The server ignores signals: the caller stops it through its
+/// handle.
 pub fn build_with(
     state: HttpState,
     security: impl Into<SecurityConfig>,
@@ -113,7 +115,8 @@ pub fn build_with(
     Ok(server.run())
 }
 
-/// The response to a request target without a path, such as `OPTIONS *`. No prefix matches it.
+/// The route for a request target without a path, such as `OPTIONS *`, which no prefix matches.
+/// Returns 404.
 fn not_found(family: &Arc<dyn ApiFamily>) -> Route {
     let family = Arc::clone(family);
     web::to(async || Err::<HttpResponse, _>(ApiError::new(Code::NotFound)))

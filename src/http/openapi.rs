@@ -122,7 +122,7 @@ struct Api;
 pub struct DocumentConfig<'a> {
     /// `server.public_url`, or empty.
     pub public_url: &'a str,
-    /// Whether callers are authenticated: `auth.mode` is not `none`.
+    /// Whether callers must authenticate: `auth.mode` is not `none`.
     pub authentication: bool,
 }
 
@@ -135,7 +135,7 @@ impl Default for DocumentConfig<'_> {
 /// The document as JSON.
 pub fn document(config: &DocumentConfig<'_>) -> serde_json::Result<String> {
     let mut document = Api::openapi();
-    // Clients resolve `/` against the URL of the document.
+    // Without a configured URL, clients resolve `/` against the URL of the document.
     let url = if config.public_url.is_empty() { "/" } else { config.public_url };
     document.servers = Some(vec![Server::new(url)]);
     if !config.authentication {
@@ -239,8 +239,9 @@ problems! {
         `unexpected` list part numbers; or `/problems/parts-gone`: presign and upload again")],
     /// Parts that the store no longer has.
     PartsGone = [("409", "`/problems/parts-gone`: presign the upload and upload the parts again")],
-    /// A file that has not arrived.
-    FilePending = [("409", "`/problems/file-pending`: the only file has not arrived yet")],
+    /// A file that is not verified yet.
+    FilePending = [("409", "`/problems/file-pending`: the file has not arrived yet or is being \
+        inspected, and there is no earlier file")],
     /// Another active run.
     RunActive = [("409", "`/problems/run-active`: `run_id` is active for this mode and policy; \
         or `/problems/idempotency-in-flight`")],
@@ -252,8 +253,8 @@ problems! {
     NotReady = [("503", "Something is not available; `checks` names it")],
 }
 
-/// A response with a problem document. A description that starts with a problem type in
-/// backquotes is about that problem; otherwise the status decides.
+/// A response with a problem document as its example. The example has the problem type with which
+/// the description starts (in backquotes). Otherwise it has the most common type for the status.
 fn problem(status: &str, description: &str) -> Response {
     let default = match status {
         "400" => Code::Validation,
@@ -404,8 +405,8 @@ fn secure(operation: &mut Operation, access: Access) {
     });
 }
 
-/// Removes all kinds of authentication except the token of bucket events, which is required in every
-/// `auth.mode`.
+/// Removes all kinds of authentication except the token of bucket events, which is required in
+/// every `auth.mode`.
 fn remove_authentication(document: &mut Spec) {
     if let Some(components) = &mut document.components {
         components.security_schemes.retain(|name, _| name == EVENTS);

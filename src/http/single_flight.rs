@@ -1,5 +1,5 @@
-//! Runs one computation at a time and shares its result with concurrent callers. For results that
-//! are expensive and that anybody may request.
+//! Runs one computation at a time and shares its result with concurrent callers. Used for expensive
+//! results of public routes.
 
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};

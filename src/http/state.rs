@@ -50,7 +50,7 @@ impl Draining {
 /// Limits and options of the server.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpSettings {
-    /// Time that requests in progress have to finish when the service stops.
+    /// How long the service waits for requests in progress when it stops.
     pub shutdown_timeout: Duration,
     /// The maximum size of a JSON body, in bytes.
     pub json_limit: usize,
@@ -80,7 +80,7 @@ pub struct SecurityConfig {
     pub cursor_key: CursorKey,
     /// The origins whose pages may call the API. `*` means all, an empty list means none.
     pub cors_origins: Vec<String>,
-    /// The base of URLs of this service in responses; empty for paths.
+    /// The base of this service's URLs in responses. If it is empty, responses contain paths.
     pub public_url: String,
     /// The wire formats of other clients that are enabled.
     pub dialects: Vec<Arc<dyn ApiFamily>>,

@@ -35,12 +35,13 @@ pub mod webhooks;
 /// The native API. Its errors are problem documents.
 #[derive(Default)]
 pub struct NativeApi {
-    /// The content security policy of `/demo`; `None` if it is not served.
+    /// The content security policy of `/demo`. `None` if `/demo` is not served.
     demo: Option<String>,
 }
 
 impl NativeApi {
-    /// The API, and `/demo` if `demo` has the use cases for it.
+    /// Returns the API. If `demo` is not `None`, `/demo` is served. Its content security policy
+    /// allows the stores of this [`App`].
     pub fn new(demo: Option<&App>) -> Self {
         Self { demo: demo.map(demo::content_security_policy) }
     }
@@ -71,7 +72,7 @@ impl ApiFamily for NativeApi {
 pub fn rules() -> BTreeMap<(String, String), (Access, Produces)> {
     let mut table = BTreeMap::new();
     for endpoint in routes().endpoints {
-        // The document does not show the pattern after a colon.
+        // A path parameter can have a pattern: `{name:pattern}`. The OpenAPI document has `{name}`.
         let path = match endpoint.path.split_once(':') {
             Some((before, _)) => format!("{before}}}"),
             None => endpoint.path.to_owned(),

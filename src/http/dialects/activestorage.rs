@@ -2,8 +2,8 @@
 //! `@rails/activestorage`.
 //!
 //! The client sends the MD5 of the file, which the store checks. It then sends the file with
-//! exactly the headers of the response. `signed_id` is the id of the upload. The back end attaches
-//! it with `PUT /api/attachments/{subject}`, which verifies the file.
+//! exactly the headers of the response. `signed_id` is the id of the upload. The back end confirms
+//! the upload, which verifies the file, and attaches it with `PUT /api/attachments/{subject}`.
 
 use actix_cors::Cors;
 use actix_web::HttpResponse;

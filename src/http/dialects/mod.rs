@@ -63,7 +63,7 @@ pub fn family(name: &str, dialect: Dialect) -> Option<Arc<dyn ApiFamily>> {
 impl Dialect {
     /// A new upload of this dialect.
     fn upload(&self, caller: &UploadCaller, declared: Declared) -> NewUpload {
-        // The token determines the policy. The request would be refused if it named another one.
+        // The token determines the policy. A request that named another policy would be refused.
         let has_token = caller.principal().token().is_some();
         NewUpload {
             policy: (!has_token).then(|| self.policy.clone()),
@@ -91,7 +91,7 @@ fn require_accepted(upload: Upload) -> Result<Upload, ApiError> {
     match &upload.state {
         State::Inspecting(_) | State::Uploaded(_) => Ok(upload),
         State::Rejected { reason, .. } => Err(ApiError::field("file", reason.explanation())),
-        // A newer file of the same record was verified first.
+        // The file was accepted, but a newer file of the same subject was verified first.
         _ if upload.status() == Status::Removed => Ok(upload),
         _ => Err(ApiError::new(Code::Ended)),
     }

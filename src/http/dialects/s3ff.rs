@@ -1,8 +1,8 @@
 //! django-s3-file-field: `/s3ff/upload-initialize/`, `upload-complete/` and `finalize/`.
 //!
-//! The client sends parts of the size that the service plans. It completes the upload in the store
-//! with a signed request, and then finalizes it here, which verifies the file. `field_value` is the
-//! id of the upload, for the back end.
+//! The service determines the size of the parts. The client completes the upload in the store with
+//! a signed request, and then sends `finalize`, which verifies the file. `field_value` is the id of
+//! the upload, for the back end.
 
 use actix_cors::Cors;
 use actix_web::HttpResponse;
@@ -51,8 +51,8 @@ impl ApiFamily for S3FileField {
     }
 }
 
-/// A new upload. `field_id` names a field of a Django model. It is ignored, because the policy is
-/// used.
+/// A new upload. The client also sends `field_id`, which names a field of a Django model. It is
+/// ignored, because the policy of the dialect determines the rules.
 #[derive(Deserialize)]
 struct InitializeBody {
     file_name: String,
@@ -141,7 +141,7 @@ async fn complete(
     let signed = state.app.sign_completion(&caller, id, dialect.url_ttl).await?;
     let mut xml = String::from("<CompleteMultipartUpload>");
     for SentPart { part_number, etag } in body.parts {
-        // The ETag is inserted into XML.
+        // Only characters of an ETag are kept, because the text is inserted into XML.
         let etag: String =
             etag.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
         let _ = write!(

@@ -22,7 +22,8 @@ use crate::http::state::SecurityConfig;
 /// with all the metadata that S3 allows.
 pub const MAX_BODY: usize = 1 << 20;
 
-/// The body `{"uploads": [...]}`, each item a JSON object of this type or the error about it.
+/// The items of the body `{"uploads": [...]}`. Each item is a JSON object of this type, or the
+/// error about it.
 #[derive(Debug)]
 pub struct Batch<T>(pub Vec<Result<T, ApiError>>);
 
@@ -67,8 +68,8 @@ impl ItemLimit {
         let status = limit.check_many(owner, more);
         self.0.extensions_mut().insert(RateLimitHeaders::from(status));
         if status.retry_after.is_some() && items > status.burst as usize {
-            // Waiting is not enough: the batch must be smaller. `Retry-After` is the time in which
-            // the quota fills.
+            // Waiting is not enough: the batch must be smaller. `Retry-After` is the time after
+            // which the largest possible batch is allowed again.
             let (burst, rate) = (status.burst, status.per_second);
             let detail =
                 format!("{items} items exceed the limit of {burst} at once ({rate} per second)");
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_item_does_not_spoil_the_others() {
+    fn a_bad_item_does_not_affect_the_others() {
         let text =
             r#"{"uploads": [{"n": 1}, {"n": "x"}, 7, {"n": 2, "n": 3}, {"m": 1}, {"n": 4}]}"#;
         let items = parse(text).unwrap();
@@ -145,7 +146,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_item_has_its_own_result_in_its_place(
+        fn every_item_has_its_own_result_at_its_position(
             items in prop::collection::vec(prop::option::of(any::<u8>()), 1..=100),
         ) {
             let text = |item: &Option<u8>| match item {

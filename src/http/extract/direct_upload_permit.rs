@@ -1,4 +1,4 @@
-//! A permit for a direct upload.
+//! A permit for a direct upload. It limits the number of concurrent direct uploads.
 
 use std::future::{Ready, ready};
 
@@ -11,7 +11,7 @@ use crate::domain::{LimitReached, Permit};
 use crate::http::problem::{ApiError, Code};
 use crate::http::state::SecurityConfig;
 
-/// The caller's permit for one direct upload. Dropping it frees the permit.
+/// The caller's permit for one direct upload. Dropping it releases the permit.
 pub struct DirectUploadPermit(#[expect(dead_code, reason = "held until dropped")] Permit);
 
 impl FromRequest for DirectUploadPermit {

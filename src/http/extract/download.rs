@@ -35,8 +35,8 @@ pub enum DownloadResponses {
     Redirect,
 }
 
-/// How the client wants to get the URL of a file. This extractor takes the whole query of the
-/// request.
+/// How the client wants to get the URL of a file. This extractor refuses unknown parameters, so a
+/// handler must not read other parameters.
 pub struct Download {
     redirect: bool,
 }

@@ -19,10 +19,10 @@ use crate::auth::sns::Sns;
 use crate::http::problem::{ApiError, Code};
 use crate::http::state::{EventAuth, SecurityConfig};
 
-/// A header of every request of SNS.
+/// A header that every request from SNS has.
 pub(super) const SNS_MESSAGE_TYPE: &str = "x-amz-sns-message-type";
 
-/// A sender that presented the token of the configuration's `events.token`.
+/// A sender that presented the token in `events.token` of the configuration.
 pub struct EventSender(EventAuth);
 
 impl EventSender {
@@ -63,9 +63,8 @@ fn authenticate(request: &HttpRequest) -> Result<EventSender, ApiError> {
     }
 }
 
-/// The token, by `Authorization: Bearer TOKEN`, or as the password of `Authorization: Basic`:
-/// senders that are configured with a URL only, such as SNS, send the credentials of the URL this
-/// way.
+/// The token in `Authorization: Bearer TOKEN`, or the password in `Authorization: Basic`. Senders
+/// that are configured only with a URL, such as SNS, send the credentials in the URL as `Basic`.
 fn presented(headers: &HeaderMap) -> Option<Vec<u8>> {
     if let Some(token) = bearer(headers) {
         return Some(token.as_bytes().to_vec());
@@ -80,8 +79,8 @@ fn presented(headers: &HeaderMap) -> Option<Vec<u8>> {
     credentials.get(colon + 1..).map(<[u8]>::to_vec)
 }
 
-/// SNS sends the credentials of the URL only after a challenge in a scheme that it supports, which
-/// is Basic.
+/// The 401 response. SNS sends the credentials in its URL only after a challenge for a scheme that
+/// it supports. It supports only Basic.
 fn unauthorized(request: &HttpRequest) -> ApiError {
     let challenges = if request.headers().contains_key(SNS_MESSAGE_TYPE) {
         "Basic realm=\"upload-coordinator\""
@@ -97,7 +96,7 @@ fn unauthorized(request: &HttpRequest) -> ApiError {
         .header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenges))
 }
 
-/// Compares digests, so that the duration does not depend on the token.
+/// Compares the digests in constant time, so that the duration does not reveal the token.
 fn equal(presented: &[u8], token: &[u8]) -> bool {
     Sha256::digest(presented).ct_eq(&Sha256::digest(token)).into()
 }

@@ -13,13 +13,13 @@ use super::{essence, settings};
 use crate::domain::sns::SnsMessage;
 use crate::http::problem::ApiError;
 
-/// This header means that the subscription sends the published text without SNS's envelope. The
-/// signature is in the envelope.
+/// SNS sends this header if the subscription uses raw message delivery: the message has no
+/// envelope, and so no signature.
 const SNS_RAW_DELIVERY: &str = "x-amz-sns-rawdelivery";
 
 /// A message with bucket events.
 pub enum EventMessage {
-    /// JSON of S3, also inside an envelope.
+    /// The event JSON of S3, possibly inside an envelope.
     Json(Value),
     /// A signed message of SNS.
     Sns(Box<SnsMessage>),

@@ -1,5 +1,5 @@
-//! The whole file in a request body: raw, or the part `file` of a form. It is a stream; nothing
-//! is buffered here.
+//! The file in a request body: the body itself, or the part `file` of a form. The file is a stream
+//! and is not buffered here.
 
 use std::cell::Cell;
 use std::fmt;
@@ -48,17 +48,17 @@ pub struct FileBody {
     pub length: Option<u64>,
     /// Its bytes.
     pub bytes: Bytestream,
-    /// Whether the client was too slow.
+    /// Records whether the client was too slow.
     pub timeout: BodyTimeout,
 }
 
-/// A part of a file that is being received, for routes that join such parts.
+/// A part of a file that is being received, for the routes that append it to an upload.
 pub struct ChunkBody {
     /// Its length in bytes, if the client declared it.
     pub size: Option<u64>,
     /// Its bytes.
     pub bytes: Bytestream,
-    /// Whether the client was too slow.
+    /// Records whether the client was too slow.
     pub timeout: BodyTimeout,
 }
 
@@ -78,17 +78,17 @@ impl FromRequest for ChunkBody {
     }
 }
 
-/// Whether the body was ended because the client was too slow. For a use case, this is like any
-/// other error of the body.
+/// Records that the body was ended because the client was too slow. A use case sees only an error
+/// of the body. With this record, the handler returns the right error to the client.
 #[derive(Debug, Clone, Default)]
 pub struct BodyTimeout(Rc<Cell<Option<TooSlow>>>);
 
-/// How a client was too slow.
+/// The limit that a slow client did not meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TooSlow {
-    /// It sent nothing for this long.
+    /// The client sent nothing for this long.
     Stopped(Duration),
-    /// It sent fewer bytes per second than this.
+    /// The client sent fewer bytes per second than this.
     Rate(u64),
 }
 
@@ -173,19 +173,19 @@ fn raw(
     }
 }
 
-/// How fast a client must send.
+/// Checks whether a client sends fast enough.
 ///
-/// Only the time in which the service waits for the client counts. While the store is slow, the
-/// service does not read.
+/// Only the time during which the service waits for the client is counted, because the service does
+/// not read the body while it waits for a slow store.
 #[derive(Debug)]
 struct MinimumRate {
     /// The longest pause, and the time over which the rate is averaged.
     window: Duration,
     /// Bytes per second; 0 is no limit.
     min_rate: u64,
-    /// The time in this window.
+    /// How long the service waited for the client in this window.
     waited: Duration,
-    /// The bytes in this window.
+    /// The number of bytes that arrived in this window.
     received: u64,
 }
 
@@ -232,7 +232,7 @@ fn with_timeout(
         let error = io::Error::new(io::ErrorKind::TimedOut, slow.to_string());
         Some((Err(PayloadError::Io(error)), None))
     });
-    // The form parser polls again after the end.
+    // The form parser polls a stream again after its end, so the stream is fused.
     chunks.fuse()
 }
 

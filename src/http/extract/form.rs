@@ -1,5 +1,5 @@
-//! The file in a form (`multipart/form-data`): the part named `file`. The other parts are read
-//! to find out whether the file is whole. They must be small.
+//! The file in a form (`multipart/form-data`). The other parts of the form are read too, because
+//! they can show that the form contains only a part of a file. They must be small.
 
 use actix_multipart::{Field, Multipart, MultipartError as FormError};
 use actix_web::error::PayloadError;
@@ -40,12 +40,12 @@ pub(super) struct FormFile<B> {
 pub(super) struct Form {
     parts: Multipart,
     part: FilePart,
-    /// The maximum number of bytes of the parts that are not the file, and how many of them are
-    /// left.
+    /// The maximum number of bytes of all parts that are not the file.
     limit: usize,
+    /// How many bytes of `limit` are not used yet.
     allowance: usize,
     is_file_found: bool,
-    /// The name of the first other part that has a filename.
+    /// The name of the first part that has a filename but is not the file.
     misnamed: Option<String>,
 }
 
@@ -61,8 +61,8 @@ impl Form {
         Self { parts, part, limit, allowance: limit, is_file_found: false, misnamed: None }
     }
 
-    /// The file of the form. Its bytes have not been read yet. They end with an error if a part
-    /// after the file is refused.
+    /// Returns the file of the form. Its bytes are read later, as a stream. The stream ends with an
+    /// error if a part after the file is refused.
     pub(super) async fn file(
         mut self,
     ) -> Result<FormFile<impl Stream<Item = Result<Bytes, AppError>>>, AppError> {
@@ -93,7 +93,7 @@ impl Form {
         Ok(FormFile { filename, content_type, bytes })
     }
 
-    /// The next part that contains a file. Parts before it are checked and skipped.
+    /// Returns the next part that contains a file. Parts before it are checked and skipped.
     async fn next_file(&mut self) -> Result<Option<Field>, AppError> {
         while let Some(part) = self.parts.next().await {
             let part = part.map_err(|error| form_error(&error))?;
@@ -143,7 +143,8 @@ impl Form {
     }
 }
 
-/// The name of the file, from either parameter (RFC 7578, section 4.2).
+/// The name of the file. `filename*` is used before `filename`; browsers send only `filename`
+/// (RFC 7578, section 4.2).
 fn filename(disposition: &ContentDisposition) -> Option<String> {
     let encoded = disposition
         .get_filename_ext()
@@ -158,11 +159,11 @@ fn misnamed(name: &str) -> AppError {
     AppError::field(FILE, format!("The part with the file must be named `file`, not `{name}`"))
 }
 
-/// The `Content-Disposition` of a part, with a name.
+/// The `Content-Disposition` of a part. It is an error if it is missing or has no name.
 fn disposition(headers: &HeaderMap) -> Result<ContentDisposition, AppError> {
     let value = headers.get(header::CONTENT_DISPOSITION);
     let disposition = value.and_then(|value| {
-        // Some clients send filenames in Latin-1. The filename is not used.
+        // Some clients send filenames in Latin-1, which `from_raw` refuses.
         ContentDisposition::from_raw(value)
             .or_else(|_| ContentDisposition::from_raw(&latin1_to_utf8(value)))
             .ok()

@@ -8,7 +8,7 @@ use actix_web::{FromRequest, HttpRequest};
 
 use crate::http::problem::{ApiError, Code};
 
-/// The length of a UUID with hyphens. Other spellings are refused.
+/// The length of a UUID with hyphens. Other formats of a UUID are refused.
 pub(super) const UUID_LEN: usize = 36;
 
 /// The segment `{id}` of the path. An invalid id returns 404.

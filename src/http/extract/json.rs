@@ -1,4 +1,4 @@
-//! JSON bodies: limited in size and time, objects only, with errors by field.
+//! JSON bodies. Size and time are limited, only objects are accepted, and an error names the field.
 
 use std::fmt;
 use std::future::Future;
@@ -20,13 +20,14 @@ use super::text::{REQUIRED, capitalised};
 use super::{essence, refuse_encoded, settings};
 use crate::http::problem::{ApiError, Code};
 
-/// The name under which errors about the whole body are reported.
+/// The name of the field in errors about the whole body.
 const BODY: &str = "body";
 
 /// The maximum length of a message of the parser, which may quote the body.
 const MAX_SENTENCE: usize = 200;
 
-/// As an argument of a handler, a required JSON object. As its result, a JSON response.
+/// As an argument of a handler, a required JSON object. As the result of a handler, a JSON
+/// response.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
 
@@ -119,8 +120,8 @@ pub(super) async fn read_if(
     if length.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
-    // A body of the wrong media type is refused before it is read. A request without Content-Length
-    // may have no body, and then needs no media type.
+    // A body of the wrong media type is refused before it is read. Without Content-Length, the
+    // request may have no body, so the media type is checked after reading.
     if !is_json && length.is_some_and(|length| length > 0) {
         return Err(wrong_media_type());
     }
@@ -218,7 +219,7 @@ fn truncate(text: &str) -> String {
     }
 }
 
-/// A value from a JSON object. A derived struct would also accept an array of its fields.
+/// A value from a JSON object. A struct that derives `Deserialize` would also accept an array.
 #[derive(Debug, Default, Clone)]
 pub struct Object<T>(pub T);
 

@@ -11,8 +11,8 @@ use crate::http::middleware::token_prefix::PathToken;
 use crate::http::problem::{ApiError, Code};
 use crate::http::state::SecurityConfig;
 
-/// Makes URLs of this service. If the request was below `/t/{token}`, its URLs have this prefix
-/// too, because the client uses them without headers.
+/// Makes URLs of this service. If the path of the request has the prefix `/t/{token}`, the URLs
+/// have it too, because such a client cannot send a token in a header.
 #[derive(Debug, Clone, Default)]
 pub struct Links {
     base: String,
@@ -20,7 +20,8 @@ pub struct Links {
 }
 
 impl Links {
-    /// The URL of a path of a dialect: absolute if `server.public_url` is configured, otherwise a path.
+    /// The URL of a path of a dialect: absolute if `server.public_url` is configured, otherwise a
+    /// path.
     pub fn absolute(&self, path: &str) -> String {
         format!("{}{}{path}", self.base, self.prefix)
     }

@@ -45,7 +45,7 @@ use actix_web::web::Data;
 use super::problem::{ApiError, Code};
 use super::state::HttpSettings;
 
-/// The server's settings, which every request carries.
+/// The server's settings, from the application data of the request.
 fn settings(request: &HttpRequest) -> Result<HttpSettings, ApiError> {
     let settings = request.app_data::<Data<HttpSettings>>();
     settings.map(|settings| ***settings).ok_or_else(|| ApiError::new(Code::Internal))

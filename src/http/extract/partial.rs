@@ -1,8 +1,8 @@
 //! Refuses a request with only a part of a file.
 //!
-//! Some clients split a file and send its parts in several requests. Headers or form fields contain
-//! the number of the part. A direct upload is one request with the whole file: without this check,
-//! a part would replace a complete file.
+//! Some clients split a file and send its parts in several requests, with the number of the part in
+//! headers or form fields. A direct upload is one request with the whole file. Without this check,
+//! a part would be stored as the whole file.
 
 use actix_web::http::header::HeaderMap;
 
@@ -73,8 +73,8 @@ pub(super) fn refuse_partial_field(name: &str, value: &[u8]) -> Result<(), AppEr
     Err(AppError::field(name, sentence))
 }
 
-/// At most this many bytes of a field's value are checked. The value should be a `u64`, which has at
-/// most 20 digits.
+/// At most this many bytes of a field's value are checked. The value should be a `u64`, which has
+/// at most 20 digits.
 pub(super) const MAX_VALUE_LEN: usize = 24;
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ impl Query {
         self.values.remove(name)
     }
 
-    /// Takes the parameters `name[member]`, by member.
+    /// Takes all parameters of the form `name[member]`. Returns each member with its value.
     pub fn members(&mut self, name: &str) -> Vec<(String, String)> {
         let before = std::mem::take(&mut self.values);
         let mut members = Vec::new();

@@ -71,7 +71,7 @@ pub fn flag(text: &str) -> Result<bool, String> {
     }
 }
 
-/// One of these names. A type may have more values than a request may name.
+/// One of these names. `T` may have more names, which are refused.
 pub fn one_of<'a, T: FromStr>(
     names: impl IntoIterator<Item = &'a str>,
 ) -> impl FnOnce(&str) -> Result<T, String> {
@@ -98,8 +98,8 @@ pub fn capitalised(text: &str) -> String {
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
-/// The value. If it is invalid, adds the error of the field and returns `None`; the caller
-/// continues with the other fields.
+/// Returns a valid value. Otherwise adds the error of the field and returns `None`, so that the
+/// caller can check the other fields too.
 pub fn record_error<T>(
     value: Result<T, String>,
     field: &str,

@@ -24,7 +24,7 @@ use tokio::time::{Sleep, sleep};
 use super::partial::refuse_partial_headers;
 use crate::http::problem::ApiError;
 
-/// The maximum number of bytes to discard. This needs no memory, only the client's bandwidth.
+/// The maximum number of bytes to discard. Discarding needs no memory, only bandwidth.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// The maximum time for discarding bytes.
@@ -47,7 +47,8 @@ impl FromRequest for UnreadBody {
 }
 
 impl UnreadBody {
-    /// Returns the response with this text. The body is discarded after it is sent.
+    /// Returns a response with this text. After the response is sent, the request body is
+    /// discarded.
     pub fn respond(self, mut response: HttpResponseBuilder, text: &'static str) -> HttpResponse {
         response.insert_header((CONTENT_TYPE, HeaderValue::from_static("text/plain")));
         let text = Bytes::from_static(text.as_bytes());
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_is_dropped_up_to_its_end_or_the_limit_of_bytes() {
+    async fn a_body_is_discarded_until_its_end_or_the_byte_limit() {
         let hour = Duration::from_hours(1);
         let mut short =
             stream::iter(std::iter::repeat_n(Chunk::Ok(Bytes::from_static(&[0; 10])), 3));
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_never_comes_is_not_waited_for_longer_than_the_limit() {
+    async fn a_body_that_does_not_arrive_is_discarded_until_the_time_limit() {
         let started = tokio::time::Instant::now();
         let limit = Duration::from_millis(20);
         assert_eq!(sent(stream::pending::<Chunk>(), 1000, limit).await, b"text");

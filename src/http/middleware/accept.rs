@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_specific_range_decides_wherever_it_is() {
+    fn the_most_specific_range_decides_in_any_order() {
         let refused = "application/problem+json;q=0, application/json;q=0, */*";
         assert!(!accepts(Produces::Json, &[refused]));
         assert!(accepts(Produces::Text, &[refused]));

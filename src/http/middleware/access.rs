@@ -66,7 +66,8 @@ async fn check(
     produces.check(request.headers())
 }
 
-/// Records the caller for the extractors and the log.
+/// Checks the token, the rate limit and the scope. Records the caller for the extractors and the
+/// log.
 async fn authenticate(
     access: Access,
     scope: Scope,

@@ -60,7 +60,8 @@ pub async fn handle_errors<B: MessageBody + 'static>(
             ApiError::new(Code::Internal).into()
         }
     };
-    // The request is gone at this point, so an error carries the response.
+    // A `ServiceResponse` needs the request, which was moved. So the response is returned in an
+    // error.
     let mut rendered = render(&error);
     add_common_headers(&mut rendered, &id, https);
     Err(InternalError::from_response(error, rendered).into())

@@ -4,9 +4,10 @@ use actix_web::dev::{Service, ServiceRequest};
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
 
-/// Makes the response to each preflight request of an allowed origin list the allowed methods and
-/// headers. Without this, a request for another method or header would get a 400, and the browser
-/// could not show which one is not allowed.
+/// Changes each preflight request so that it asks only for GET and no headers. The response to an
+/// allowed origin then lists the allowed methods and headers. Without this, a preflight request for
+/// another method or header would get a 400, and the browser could not show which one is not
+/// allowed.
 pub fn list_allowed<S: Service<ServiceRequest>>(
     mut request: ServiceRequest,
     service: &S,

@@ -14,7 +14,8 @@ const STATE: HeaderName = HeaderName::from_static("ratelimit");
 pub struct RateLimitHeaders(pub [(HeaderName, HeaderValue); 2]);
 
 impl From<RateStatus> for RateLimitHeaders {
-    /// The quota and the seconds in which it fills, and how many requests are left.
+    /// In the headers, `q` is the quota and `w` the seconds in which an empty quota fills. `r` is
+    /// the number of remaining requests, and `t` the seconds until the quota is full.
     fn from(status: RateStatus) -> Self {
         let value = |text: String| {
             HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))

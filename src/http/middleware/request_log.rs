@@ -54,7 +54,7 @@ fn record<B>(span: &Span, result: &Result<ServiceResponse<B>, Error>, elapsed: D
             let status = error.as_response_error().status_code().as_u16();
             traces::answered(span, None, None, status);
             metrics::record(None, None, status, elapsed);
-            tracing::info!(status, "answered");
+            tracing::info!(status, "request completed");
             return;
         }
     };
@@ -70,9 +70,9 @@ fn record<B>(span: &Span, result: &Result<ServiceResponse<B>, Error>, elapsed: D
     // Rounded to microseconds.
     let elapsed_ms = (elapsed.as_secs_f64() * 1e6).round() / 1e3;
     if matches!(route, Some("/healthz" | "/readyz" | "/metrics")) {
-        tracing::debug!(owner, route, status, elapsed_ms, "answered");
+        tracing::debug!(owner, route, status, elapsed_ms, "request completed");
     } else {
-        tracing::info!(owner, token, route, status, elapsed_ms, "answered");
+        tracing::info!(owner, token, route, status, elapsed_ms, "request completed");
     }
     traces::answered(span, owner, route, status);
 }

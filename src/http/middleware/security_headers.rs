@@ -5,12 +5,12 @@ use actix_web::http::header::{
     STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
 };
 
-/// For responses that are not pages.
+/// The content security policy of responses that are not pages.
 const DATA_POLICY: HeaderValue =
     HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
-/// For pages of this service, which load everything from this service. A page that needs more
-/// sets its own policy.
+/// The content security policy of pages. They load everything from this service. A page that needs
+/// more sets its own policy.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; \
     style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; \

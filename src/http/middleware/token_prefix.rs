@@ -35,7 +35,7 @@ pub(in crate::http) struct PathToken(SecretString);
 #[derive(Debug, Clone)]
 pub(in crate::http) struct LoggedPath(pub String);
 
-/// The token in the path allows the web page that sends the request.
+/// Marks a request in its extensions: the token in the path allows the origin of the request.
 struct AllowedOrigin;
 
 impl PathToken {
@@ -76,13 +76,14 @@ pub(in crate::http) async fn strip_token_prefix<B: MessageBody>(
     next.call(request).await
 }
 
-/// A guard for requests of web pages that the token in the path allows. A preflight request has no
-/// other credential than the path.
+/// A guard that selects requests whose origin the token in the path allows. This works for
+/// preflight requests too, whose only credential is the path.
 pub(in crate::http) fn is_allowed_by_token(context: &GuardContext<'_>) -> bool {
     context.req_data().contains::<AllowedOrigin>()
 }
 
-/// The token and the rest of a path that begins with `/t/`. The token may be percent-encoded.
+/// Splits a path that begins with `/t/` into the token and the remaining path. The token may be
+/// percent-encoded.
 fn split(path: &str) -> Option<(String, String)> {
     let behind = path.strip_prefix(PREFIX)?;
     let (token, remaining) = behind.split_once('/').unwrap_or((behind, ""));
@@ -115,7 +116,7 @@ async fn is_allowed_origin(request: &ServiceRequest, token: &str) -> bool {
     }
 }
 
-/// Whether a path may contain a secret, encoded or not.
+/// Whether a path may contain a secret. A path with `%` may contain an encoded one.
 fn may_have_secret(path: &str) -> bool {
     path.contains('%') || has_secret(path)
 }

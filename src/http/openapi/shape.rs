@@ -8,18 +8,20 @@ use utoipa::openapi::schema::{
 };
 use utoipa::openapi::{OpenApi as Spec, Ref, RefOr, Required};
 
-/// The prefix of the names of pages.
+/// The prefix of the schema names of pages, such as `PageView_Track`.
 const PAGE: &str = "PageView_";
 
 /// The media type of a form with a file.
 const FORM: &str = "multipart/form-data";
 
-/// - The rows of a page are references. utoipa writes the schema of a generic parameter in place.
+/// Makes these changes:
+/// - The rows of a page are references. utoipa inserts a copy of the schema of a generic parameter.
 /// - An optional body has the schema of the body, and is not required. utoipa makes it nullable.
 /// - An optional parameter is not nullable: a client omits it.
 /// - A body that is neither JSON nor a form is binary.
-/// - A body has one media type: generators take the first one, or do not compile. Where PUT and
-///   POST both accept a file and a form with a file, PUT documents the file and POST the form.
+/// - A body has one media type, because some generators use only the first one, and the code of
+///   others does not compile. If PUT and POST both accept a file and a form with a file, PUT
+///   documents the file and POST the form.
 pub(super) struct Shape;
 
 impl Modify for Shape {

@@ -1,6 +1,6 @@
-//! The document follows these rules, so that client generators understand it. They are checked for
-//! every operation and schema, including those of new routes. Each test also breaks its rule in a
-//! copy of the document, and checks that this is noticed.
+//! The OpenAPI document follows these rules, so that client generators understand it. The rules are
+//! checked for every operation and schema, including those of new routes. Each test also breaks its
+//! rule in a copy of the document, and checks that the rule reports it.
 
 use std::collections::BTreeSet;
 
@@ -8,23 +8,23 @@ use serde_json::{Value, json};
 
 use super::{DocumentConfig, document};
 
-/// Returns the places that break a rule.
+/// Returns the locations in the document that break the rule.
 type Rule = fn(&Value) -> Vec<String>;
 
 fn parsed(config: &DocumentConfig<'_>) -> Value {
     serde_json::from_str(&document(config).unwrap()).unwrap()
 }
 
-/// Checks that the document follows a rule, and that the rule notices each of these changes: a
-/// pointer and the new value.
+/// Checks that the document follows a rule, and that the rule reports each of these changes. A
+/// change is a JSON pointer and the new value.
 fn check(rule: Rule, changes: &[(&str, Value)]) {
     let document = parsed(&DocumentConfig::default());
     assert_eq!(rule(&document), Vec::<String>::new());
     for (pointer, value) in changes {
         let mut spoiled = document.clone();
-        let pointer_to = spoiled.pointer_mut(pointer);
-        *pointer_to.unwrap_or_else(|| panic!("there is no {pointer}")) = value.clone();
-        assert_ne!(rule(&spoiled), Vec::<String>::new(), "{pointer} is not noticed");
+        let target = spoiled.pointer_mut(pointer);
+        *target.unwrap_or_else(|| panic!("there is no {pointer}")) = value.clone();
+        assert_ne!(rule(&spoiled), Vec::<String>::new(), "{pointer} is not reported");
     }
 }
 
@@ -96,7 +96,7 @@ fn is_nullable(schema: &Value) -> bool {
 }
 
 #[test]
-fn an_object_has_a_name() {
+fn every_object_schema_has_a_name() {
     let rule: Rule = |document| {
         let mut broken = Vec::new();
         visit(document, "", &mut |pointer, value| {
@@ -114,7 +114,7 @@ fn an_object_has_a_name() {
 }
 
 #[test]
-fn a_body_has_one_media_type_and_one_schema_and_says_whether_it_is_required() {
+fn a_body_has_one_media_type_and_one_schema_and_is_marked_as_required_or_optional() {
     let rule: Rule = |document| {
         let mut broken = Vec::new();
         for (what, operation) in operations(document) {
@@ -177,7 +177,7 @@ fn a_file_in_a_body_is_binary() {
 
 #[test]
 fn a_member_with_a_fixed_list_of_values_lists_them() {
-    // The summaries must be sentences.
+    // These members are free text.
     const FREE: [&str; 3] = [
         "/components/schemas/Marker.reason",
         "/components/schemas/NewVerdict.reason",
@@ -195,14 +195,14 @@ fn a_member_with_a_fixed_list_of_values_lists_them() {
         "trigger",
     ];
     let rule: Rule = |document| {
-        let listed = members(document).into_iter().filter(|(pointer_to, name, _)| {
-            LISTED.contains(&name.as_str()) && !FREE.contains(&pointer_to.as_str())
+        let listed = members(document).into_iter().filter(|(pointer, name, _)| {
+            LISTED.contains(&name.as_str()) && !FREE.contains(&pointer.as_str())
         });
         let broken = listed.filter(|(_, _, schema)| {
             let schema = resolved(document, schema);
             schema["type"] != "integer" && !schema["enum"].is_array()
         });
-        broken.map(|(pointer_to, ..)| pointer_to).collect()
+        broken.map(|(pointer, ..)| pointer).collect()
     };
     let text = json!({"type": ["string", "null"]});
     let status = "/components/schemas/Upload/properties/status";
@@ -211,7 +211,7 @@ fn a_member_with_a_fixed_list_of_values_lists_them() {
 }
 
 #[test]
-fn a_response_has_each_member_that_can_be_null() {
+fn a_member_of_a_response_that_can_be_null_is_required() {
     let rule: Rule = |document| {
         let mut broken = Vec::new();
         for name in in_responses(document) {
@@ -256,13 +256,13 @@ fn in_responses(document: &Value) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_parameter_is_omitted_and_never_null() {
+fn a_parameter_is_not_nullable() {
     let rule: Rule = |document| {
         let parameters =
-            members(document).into_iter().filter(|(pointer_to, ..)| pointer_to.contains('?'));
+            members(document).into_iter().filter(|(pointer, ..)| pointer.contains('?'));
         parameters
             .filter(|(_, _, schema)| is_nullable(schema))
-            .map(|(pointer_to, ..)| pointer_to)
+            .map(|(pointer, ..)| pointer)
             .collect()
     };
     let key = "/paths/~1api~1uploads/post/parameters/0/schema/type";
@@ -270,7 +270,7 @@ fn a_parameter_is_omitted_and_never_null() {
 }
 
 #[test]
-fn there_is_one_server_whose_url_is_the_public_one() {
+fn the_only_server_has_the_public_url() {
     let url = |config: &DocumentConfig<'_>| parsed(config)["servers"].clone();
     assert_eq!(url(&DocumentConfig::default()), json!([{"url": "/"}]));
     let public_url = "https://uploads.example.com/base";

@@ -99,7 +99,7 @@ impl From<AppError> for ApiError {
                     | SignError::Credentials(_)
                     | SignError::CredentialsExpired
                     | SignError::CredentialsRefused => Code::Unavailable,
-                    // The use cases refuse such requests with a better sentence.
+                    // Use cases refuse such requests earlier, with a more specific message.
                     SignError::Unsupported(_) => Code::BadRequest,
                     SignError::Key(_) | SignError::Header(_) | SignError::PartNumber => {
                         Code::Internal
@@ -128,11 +128,12 @@ impl From<TokenError> for ApiError {
 impl From<StartError> for ApiError {
     fn from(error: StartError) -> Self {
         match error {
-            StartError::Held(id) => {
-                Self::saying(Code::RunActive, "A run of this mode and policy is active")
-                    .with("run_id", id.to_string())
-            }
-            // Only scheduled runs have a time of the schedule.
+            StartError::Held(id) => Self::saying(
+                Code::RunActive,
+                "A run of this mode and policy is active; wait until it ends, or cancel it",
+            )
+            .with("run_id", id.to_string()),
+            // Does not occur in a request: only scheduled runs return this error.
             StartError::Taken => Self::saying(Code::RunActive, error.to_string()),
             StartError::App(error) => error.into(),
         }

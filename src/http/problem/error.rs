@@ -1,4 +1,4 @@
-//! Why a request failed.
+//! The error of a failed request.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,8 +17,8 @@ const OWNER_LIMIT_RETRY: u16 = 5;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a request failed. It contains what the client may see, and the source, which only the
-/// log may contain. The API family renders it.
+/// The error of a failed request. It contains the information for the client, and the source, which
+/// is only for the log. The API family renders it.
 pub struct ApiError(Box<Inner>);
 
 struct Inner {
@@ -154,8 +154,8 @@ impl ApiError {
         &self.0.headers
     }
 
-    /// An error of a library. The status stays the same. The client gets the text only if it caused
-    /// the error.
+    /// Converts an error of a library. The status stays the same. The client gets the text only if
+    /// the client caused the error.
     pub(in crate::http) fn from_library(error: &actix_web::Error) -> Self {
         let code = Code::of_status(error.as_response_error().status_code());
         let text = error.to_string();

@@ -1,4 +1,4 @@
-//! What inspectors found out about a file.
+//! The results of inspectors about a file.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -6,16 +6,16 @@ use utoipa::ToSchema;
 use super::MediaKindName;
 use crate::domain::inspection::{Annotation, Annotations, InspectorName, MEDIA};
 
-/// What inspectors found out about a file, by inspector. The members of other inspectors than
-/// `media` are what these returned.
+/// The results of inspectors about a file. Each member is the result of one inspector. The service
+/// defines the members of `media`, and every other inspector defines its own.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Annotations)]
 pub struct AnnotationsView {
-    /// What the headers of the file say.
+    /// The result of the built-in inspector `media`: properties from the headers of the file.
     #[schema(nullable = false, value_type = Option<MediaView>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub media: Option<Annotation>,
-    /// Of the other inspectors.
+    /// The results of the other inspectors.
     #[schema(value_type = std::collections::BTreeMap<String, Object>)]
     #[serde(flatten)]
     pub others: Annotations,
@@ -28,8 +28,8 @@ impl From<Annotations> for AnnotationsView {
     }
 }
 
-/// What the headers of an audio file, an image or a video say. Members that are unknown are left
-/// out.
+/// Properties of an audio file, an image or a video, from its headers. Members whose value is not
+/// known are omitted.
 #[derive(Debug, ToSchema)]
 #[schema(as = Media)]
 pub struct MediaView {
@@ -39,43 +39,43 @@ pub struct MediaView {
     /// The format of the file.
     #[schema(nullable = false, example = "mp3")]
     pub container: Option<String>,
-    /// The codec of the sound, or of the pictures of a video.
+    /// The codec of an audio file, or the video codec of a video.
     #[schema(nullable = false, example = "mp3")]
     pub codec: Option<String>,
     /// The duration in seconds.
     #[schema(nullable = false, example = 187.532)]
     pub duration_seconds: Option<f64>,
-    /// Of the sound, or of the whole file of a video, in bits per second.
+    /// The bit rate of the sound, or of the whole file if it is a video, in bits per second.
     #[schema(nullable = false, example = 192_000)]
     pub bitrate: Option<u64>,
-    /// Samples of the sound per second.
+    /// The sample rate of the sound, in samples per second.
     #[schema(nullable = false, example = 44_100)]
     pub sample_rate: Option<u64>,
-    /// Channels of the sound.
+    /// The number of channels of the sound.
     #[schema(nullable = false, example = 2)]
     pub channels: Option<u16>,
-    /// In pixels, as stored: before the orientation is applied.
+    /// The width in pixels, before the orientation is applied.
     #[schema(nullable = false)]
     pub width: Option<u64>,
-    /// In pixels, as stored: before the orientation is applied.
+    /// The height in pixels, before the orientation is applied.
     #[schema(nullable = false)]
     pub height: Option<u64>,
-    /// How the picture must be turned for display, as in Exif: 1 (upright) to 8.
+    /// How to rotate or mirror the picture for display: the orientation of Exif, 1 (upright) to 8.
     #[schema(nullable = false)]
     pub orientation: Option<u8>,
-    /// Whether the file contains the coordinates of a place.
+    /// Whether the file contains GPS coordinates.
     #[schema(nullable = false)]
     pub has_gps: Option<bool>,
     /// The tags of an audio file.
     #[schema(nullable = false)]
     pub tags: Option<TagsView>,
-    /// Why the headers could not be read, or not all of them.
+    /// Why the headers could not be read completely.
     #[schema(
         nullable = false,
         example = "File cannot be read: the file is damaged: it ends early"
     )]
     pub unscannable: Option<String>,
-    /// Why nothing was read: it took too long.
+    /// Why the file was not inspected: reading it took too long.
     #[schema(nullable = false)]
     pub error: Option<String>,
 }
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fact_is_documented() {
+    fn every_member_is_documented() {
         let tags = Tags {
             title: Some("a".into()),
             artist: Some("a".into()),
@@ -145,7 +145,7 @@ mod tests {
         let facts = serde_json::to_value(media).unwrap();
         assert_eq!(members(&facts["tags"]), documented::<TagsView>());
         let mut facts = members(&facts);
-        // In place of facts, or beside them.
+        // The inspector adds these two members itself.
         facts.extend(["unscannable".to_owned(), "error".to_owned()]);
         assert_eq!(facts, documented::<MediaView>());
     }

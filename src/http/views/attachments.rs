@@ -22,7 +22,7 @@ pub struct AttachmentView {
     /// The newest upload.
     #[schema(required)]
     pub upload: Option<UploadView>,
-    /// The verified upload that is served. Null if none is verified yet.
+    /// The verified upload whose file is served. Null if no upload is verified yet.
     #[schema(required)]
     pub current: Option<UploadView>,
     /// When the attachment last changed.

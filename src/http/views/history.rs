@@ -19,7 +19,7 @@ pub struct HistoryView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = StatusChange)]
 pub struct StatusChangeView {
-    /// When it was committed.
+    /// When the change was committed.
     pub at: DateTime<Utc>,
     /// The status before.
     #[schema(value_type = StatusName)]
@@ -27,7 +27,7 @@ pub struct StatusChangeView {
     /// The status after.
     #[schema(value_type = StatusName)]
     pub to: &'static str,
-    /// Who caused it: `client`, `confirm`, `event`, `scan`, `direct`, `retention`,
+    /// Who caused the change: `client`, `confirm`, `event`, `scan`, `direct`, `retention`,
     /// `inspector:<name>` or `admin:<owner>`.
     #[schema(example = "scan")]
     pub by: String,

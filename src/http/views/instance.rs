@@ -11,12 +11,13 @@ use crate::domain::marker::BucketIdentity;
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Instance)]
 pub struct InstanceView {
-    /// The id in its markers.
+    /// The id of the database, which its markers contain.
     pub id: Uuid,
-    /// The id before it was reissued.
+    /// The previous id, if the id was reissued.
     #[schema(required)]
     pub former_id: Option<Uuid>,
-    /// The marker of each policy.
+    /// The markers, for each policy. A marker is an object in a policy's bucket that contains the
+    /// id of the database that owns the objects.
     pub markers: Vec<MarkerView>,
 }
 

@@ -30,7 +30,7 @@ impl From<PartPlan> for MultipartView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SignedParts)]
 pub struct SignedPartsView {
-    /// In the order of the request.
+    /// The signed requests, in the order of the part numbers in the request.
     pub parts: Vec<SignedPartView>,
 }
 
@@ -63,7 +63,7 @@ impl From<SignedPart> for SignedPartView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = HeldParts)]
 pub struct HeldPartsView {
-    /// Ascending by number.
+    /// The parts, in ascending order of their numbers.
     pub parts: Vec<HeldPartView>,
 }
 

@@ -1,5 +1,5 @@
-//! The names that a member of a response, a member of a body or a parameter can have. The OpenAPI
-//! document takes the names from the type that defines them, so that a new name is documented.
+//! The fixed values of members and parameters, such as the names of statuses. The OpenAPI document
+//! takes them from the type that defines them, so that a new value is always documented.
 
 use crate::domain::attachment::EMPTY;
 use crate::domain::media::Kind;
@@ -48,7 +48,7 @@ named_values! {
     TrackStatusName as "TrackStatus": [EMPTY].into_iter().chain(Status::ALL.map(Status::name));
     /// How a file is uploaded.
     StrategyName as "Strategy": Strategy::ALL.map(Strategy::name);
-    /// How to upload a file. `auto`: the service chooses.
+    /// How to upload a file. With `auto`, the service chooses.
     StrategyOption as "StrategyOption": [AUTO].into_iter().chain(Strategy::CHOICES.map(Strategy::name));
     /// How the service learned of an object.
     ConfirmedByName as "ConfirmedBy": ConfirmedBy::ALL.map(ConfirmedBy::name);
@@ -65,7 +65,7 @@ named_values! {
     RunTrigger as "RunTrigger": Trigger::ALL.iter().copied().map(Trigger::name);
     /// The status of a run.
     RunStatusName as "RunStatus": RunStatus::ALL.iter().copied().map(RunStatus::name);
-    /// What a finding is about.
+    /// The kind of problem that a finding reports.
     FindingKindName as "FindingKind": FindingKind::ALL.iter().copied().map(FindingKind::name);
     /// The kind of a media file.
     MediaKindName as "MediaKind": Kind::ALL.map(Kind::name);

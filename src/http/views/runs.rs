@@ -129,7 +129,7 @@ impl From<Run> for MoveView {
     }
 }
 
-/// Something that a run found.
+/// A problem that a run found.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Finding)]
 pub struct FindingView {
@@ -147,19 +147,20 @@ pub struct FindingView {
     /// The size of the object in bytes, if it is known.
     #[schema(required)]
     pub size: Option<u64>,
-    /// The rule that was violated, the id of a multipart upload, or `delete` if the run deletes the
-    /// object of an ended upload (in a dry run: would delete it), or `same-size` if a verified
-    /// object was written again and there is no checksum to compare its bytes. For an object that was
-    /// not moved: `absent`, `changed`, or the error.
+    /// More information, which depends on the kind: the rule that was violated, or the id of a
+    /// multipart upload. `delete` means that the run deletes the object of an ended upload, or
+    /// would delete it if the run were not a dry run. `same-size` means that a verified object was
+    /// written again with the same size, and there is no checksum to compare its bytes. For an
+    /// object that was not moved: `absent`, `changed`, or the error.
     #[schema(required)]
     pub detail: Option<String>,
-    /// When this run or a later one last saw it.
+    /// When this run or a later run last saw the problem.
     pub found_at: DateTime<Utc>,
-    /// When it was first seen.
+    /// When a run first saw the problem.
     pub first_seen_at: DateTime<Utc>,
-    /// The run that saw it first.
+    /// The run that first saw the problem.
     pub first_run_id: Uuid,
-    /// The run that saw it last.
+    /// The run that last saw the problem.
     pub last_run_id: Uuid,
 }
 

@@ -26,7 +26,7 @@ pub struct UploadTokenView {
     /// How many uploads it can create. Null means no limit.
     #[schema(required)]
     pub max_uploads: Option<u64>,
-    /// How many it has created, including cancelled ones.
+    /// How many uploads it has created, including cancelled ones.
     pub uploads: u64,
     /// The largest file in bytes. Null means the policy's limit.
     #[schema(required)]

@@ -25,7 +25,7 @@ pub struct ChecksumView {
     /// The algorithm.
     #[schema(value_type = AlgorithmName)]
     pub algorithm: &'static str,
-    /// Base64.
+    /// The checksum in base64.
     #[schema(example = "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=")]
     pub value: String,
 }
@@ -81,14 +81,14 @@ pub struct UploadView {
     /// The subject that the upload is attached to, if any.
     #[schema(required, example = "album:42:cover")]
     pub attach_to: Option<String>,
-    /// The track of the file: the id in `attach_to`, if that is `track:{id}`.
+    /// The id of the track, if `attach_to` is `track:{id}`.
     #[schema(required)]
     pub track_id: Option<Uuid>,
     /// The status.
     #[schema(value_type = StatusName)]
     pub status: &'static str,
-    /// The name of the store where its object is: the section `[storage.<name>]`. Null if this process
-    /// does not know it.
+    /// The store of the object: the name of the section `[storage.<name>]`. Null if the process
+    /// that responds has not read the location of the upload yet.
     #[schema(required, example = "default")]
     pub store: Option<String>,
     /// The key of the object.
@@ -139,11 +139,11 @@ pub struct UploadView {
     /// When the file was verified, and accepted by every inspector of its policy.
     #[schema(required)]
     pub uploaded_at: Option<DateTime<Utc>>,
-    /// The request to send. Only in responses that sign one.
+    /// The request that uploads the file. It is present only in responses that sign one.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestView>,
-    /// How to split the file. Only for multipart uploads.
+    /// How to split the file. It is present only in multipart uploads.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub multipart: Option<MultipartView>,
@@ -213,7 +213,7 @@ impl UploadView {
         }
     }
 
-    /// A new or renewed upload with the request to send.
+    /// The view of a new or renewed upload, with the request that uploads the file.
     pub fn created(created: Created, links: &Links, app: &App) -> Self {
         let Created { upload, request } = created;
         let to_this_service = upload.strategy == Strategy::Direct;
@@ -229,7 +229,7 @@ impl UploadView {
 }
 
 impl RequestView {
-    /// The request with the file of a direct upload.
+    /// The request that sends the file of a direct upload to this service.
     fn of_content(upload: &Upload, links: &Links) -> Self {
         let content_type = upload.declared.content_type.clone();
         Self {

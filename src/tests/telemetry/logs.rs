@@ -105,9 +105,10 @@ async fn a_whole_session_at_debug_level_logs_no_secret_and_no_signature() {
         assert!(!log.contains(secret), "a secret is in the log");
     }
 
-    let answered: Vec<_> = lines.iter().filter(|line| line["message"] == "answered").collect();
-    assert!(answered.len() > 10);
-    for line in answered {
+    let completed: Vec<_> =
+        lines.iter().filter(|line| line["message"] == "request completed").collect();
+    assert!(completed.len() > 10);
+    for line in completed {
         assert!(line["span"]["request_id"].is_string(), "{line}");
         let path = line["span"]["path"].as_str().unwrap();
         let owned = path.starts_with("/api/tracks") || path.starts_with("/api/uploads");

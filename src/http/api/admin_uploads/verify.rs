@@ -23,9 +23,10 @@ pub struct VerifyBody {
 
 /// Verify an upload again
 ///
-/// Makes a `missing` or `rejected` upload `uploaded` again, if its object still exists. The object
-/// is then not deleted. If no newer upload replaced it, it is the file of its track again. `409` if
-/// the object does not exist, has other bytes, or breaks a rule.
+/// Makes a `missing` or `rejected` upload `uploaded` again, if its object still exists. If the file
+/// must be inspected, the upload is `inspecting` first. The object is then not deleted. If no newer
+/// upload of its subject was verified, the upload is the subject's file again. Returns 409 if the
+/// object does not exist, has other bytes, or breaks a rule.
 #[utoipa::path(post, path = "/api/admin/uploads/{id}/verify", operation_id = "verify_upload",
     tag = "admin",
     params(("id" = uuid::Uuid, Path, description = "The upload, of any owner")),

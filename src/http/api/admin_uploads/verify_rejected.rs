@@ -17,7 +17,7 @@ use crate::http::problem::ApiError;
 #[schema(as = RunVerification,
     example = json!({"run_id": "0190a6f2-7b3c-7def-8123-456789abcdef", "accept_changed": true}))]
 pub struct VerifyRejectedBody {
-    /// The run that rejected them.
+    /// The id of the run that rejected the uploads.
     #[schema(required, value_type = uuid::Uuid)]
     run_id: Option<String>,
     /// Accept other bytes than the verified ones, if they pass the rules of the policy.
@@ -28,7 +28,7 @@ pub struct VerifyRejectedBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Reverified)]
 pub struct ReverifiedView {
-    /// The number of uploads that are verified again.
+    /// The number of uploads that were verified again.
     pub verified: u64,
     /// The number of uploads that were no longer `rejected`.
     pub unchanged: u64,
@@ -36,7 +36,8 @@ pub struct ReverifiedView {
     pub refused: u64,
     /// The number of uploads without an object.
     pub absent: u64,
-    /// The number of uploads that could not be verified now. The log says why. Repeat the request.
+    /// The number of uploads that could not be verified now. The log contains the errors. Repeat
+    /// the request.
     pub failed: u64,
 }
 

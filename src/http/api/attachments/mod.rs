@@ -1,4 +1,5 @@
-//! Attachments: the files of any back end's records.
+//! Attachments: files of the records of another application. A subject, which that application
+//! chooses, names the record.
 
 use actix_web::http::Method;
 

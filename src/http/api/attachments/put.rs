@@ -18,17 +18,18 @@ use crate::http::views::AttachmentView;
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"upload_id": "0190a6f2-7b3c-7def-8123-456789abcdef"}))]
 pub struct AttachBody {
-    /// The upload. It may be pending.
+    /// The id of the upload. The upload may still be `pending` or `inspecting`.
     #[schema(value_type = uuid::Uuid)]
     upload_id: String,
 }
 
 /// Attach an upload to a subject
 ///
-/// Send this request, for example, when a form is submitted. A verified upload becomes the
-/// subject's file at once, a pending upload as soon as it is verified. The upload takes the next
-/// number of the subject's sequence now: the verified upload with the highest number is the file.
-/// The previous file is deleted later. Repeating the request changes nothing.
+/// Send this request, for example, when a form is submitted. An `uploaded` upload becomes the
+/// subject's file at once, a `pending` or `inspecting` upload as soon as it is `uploaded`. If
+/// several uploads are attached to the subject, the verified one that was attached last is the
+/// file, in whatever order the files arrive. The previous file is deleted later. Repeating the
+/// request changes nothing.
 #[utoipa::path(put, path = "/api/attachments/{subject}", operation_id = "attach_upload",
     tag = "attachments",
     params(SubjectParams),

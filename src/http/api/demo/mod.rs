@@ -1,10 +1,11 @@
 //! `GET /demo`: a page for trying uploads, with a client to copy.
 //!
-//! Only `dev` serves it: [`HttpSettings::demo`](crate::http::HttpSettings). Everything that it
-//! loads is in the binary, and its content security policy allows connections only to this
-//! service and to the stores. It is not part of the API or of the OpenAPI document.
+//! Only the command `dev` enables the page, by [`HttpSettings::demo`](crate::http::HttpSettings).
+//! Everything that the page loads is in the binary, and its content security policy allows
+//! connections only to this service and to the stores. The page is not part of the API or of the
+//! OpenAPI document.
 //!
-//! `client.js` does not depend on the page; `page.js` is the page.
+//! `client.js` is the upload client to copy. It does not depend on `page.js`, the page's script.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{

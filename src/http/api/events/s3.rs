@@ -13,11 +13,12 @@ use crate::http::problem::{ApiError, Code};
 
 /// Receive bucket events
 ///
-/// S3 event JSON as MinIO's webhook sends it, also inside the envelopes of SNS and `EventBridge`.
-/// The service checks the object of each event before it responds. Events of unknown objects are
-/// 204 too. After a 503, send the message again. Requests of SNS itself (with the header
-/// `x-amz-sns-message-type`) may have the media type `text/plain`. Their signature is verified, and a
-/// subscription is confirmed if `events.sns.topics` names its topic.
+/// Accepts S3 event JSON as MinIO's webhook sends it, also inside the envelopes of SNS and
+/// `EventBridge`. The service checks the object of each event before it responds. It ignores
+/// events about unknown objects and returns 204 for them too. After a 503, send the message again.
+/// Requests that SNS itself sends (with the header `x-amz-sns-message-type`) may have the media
+/// type `text/plain`. Their signature is verified, and a subscription is confirmed if
+/// `events.sns.topics` names its topic.
 #[utoipa::path(post, path = "/api/events/s3", operation_id = "take_events", tag = "events",
     request_body(content = Object, content_type = "application/json"),
     responses((status = 204, description = "The events are processed"), BadBody, Refused))]

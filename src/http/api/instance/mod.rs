@@ -1,4 +1,5 @@
-//! The identity of this service's database, for administrators.
+//! The identity of this service's database, and the markers that store it in the buckets. For
+//! administrators.
 
 use actix_web::http::Method;
 

@@ -16,15 +16,16 @@ use crate::http::views::InstanceView;
 #[serde(deny_unknown_fields)]
 #[schema(as = Reclaim, example = json!({"policy": "tracks"}))]
 pub struct ReclaimBody {
-    /// One policy. The default is all policies.
+    /// The policy whose markers are reclaimed. The default is all policies.
     policy: Option<String>,
 }
 
 /// Take the markers back
 ///
-/// For the original of a database that was copied. This database takes over the markers with its
-/// id, or with the id that it had before it was reissued. Missing markers and markers of other
-/// databases stay as they are. Stop or reissue the copy first.
+/// A marker is an object in a policy's bucket that contains the id of the database that owns the
+/// objects. Use this in the original database after a copy of it was started. It takes over the
+/// markers with its id, or with the id that it had before it was reissued. Missing markers and
+/// markers of other databases do not change. Stop or reissue the copy first.
 #[utoipa::path(post, path = "/api/admin/instance/reclaim", operation_id = "reclaim_markers",
     tag = "admin", request_body = Option<ReclaimBody>,
     responses((status = 200, description = "The identity and its markers", body = InstanceView),

@@ -9,9 +9,10 @@ use crate::http::views::InstanceView;
 
 /// Give this database a new id
 ///
-/// For the copy of a database whose original is still in use. No marker is written, because each
-/// marker may belong to the original. A policy is trusted again when its configuration names
-/// another bucket or prefix, or when its marker is reclaimed.
+/// Use this in the copy of a database whose original is still in use. A marker is an object in a
+/// policy's bucket that contains the id of the database that owns the objects. No marker is
+/// written, because each marker may belong to the original. A policy's bucket is trusted again when
+/// the configuration names another bucket or prefix, or when the marker is reclaimed.
 #[utoipa::path(post, path = "/api/admin/instance/reissue", operation_id = "reissue_instance",
     tag = "admin",
     responses((status = 200, description = "The new identity", body = InstanceView)))]

@@ -18,7 +18,7 @@ pub struct MoveBody {
     /// The policy.
     #[schema(required, value_type = String)]
     policy: Option<String>,
-    /// The store of the policy's former locations.
+    /// The store that contains the policy's former locations.
     #[schema(required, value_type = String)]
     from: Option<String>,
     /// How many objects each process transfers at the same time, at most 256. The default is
@@ -30,7 +30,7 @@ pub struct MoveBody {
 }
 
 impl MoveBody {
-    /// Converts the body. The policy must be one of these.
+    /// Validates the body and converts it to a request for a run.
     pub fn request(
         self,
         policies: &BTreeMap<PolicyName, Policy>,

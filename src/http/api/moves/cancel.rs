@@ -13,8 +13,9 @@ use crate::http::views::MoveView;
 
 /// Cancel a move
 ///
-/// The move ends at once, in all processes that work on it. Objects that were moved stay at their new
-/// location, and the others stay at their old one. Another move continues with them.
+/// The move ends at once, in all processes that work on it. Objects that were moved stay at their
+/// new location, and the other objects stay at their old location. To move these, start another
+/// move.
 #[utoipa::path(post, path = "/api/admin/moves/{id}/cancel", operation_id = "cancel_move",
     tag = "admin",
     params(("id" = uuid::Uuid, Path, description = "The move")),

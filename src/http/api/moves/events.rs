@@ -16,10 +16,10 @@ use crate::http::problem::ApiError;
 
 /// Follow a move
 ///
-/// Server-sent events. The request may be sent to any process. One `progress` event is sent now,
-/// and one after each change, at most a few per second. It contains the counters so far, the number
-/// of findings, and the numbers of all shards and of finished shards. The last event is a `move`
-/// event with the final state of the move.
+/// Returns server-sent events. The request may be sent to any process. One `progress` event is sent
+/// now, and one after each change, at most a few per second. It contains the counters so far, the
+/// number of findings, the number of shards, and the number of finished shards. The last event is a
+/// `move` event with the final state of the move.
 #[utoipa::path(get, path = "/api/admin/moves/{id}/events", operation_id = "follow_move",
     tag = "admin",
     params(("id" = uuid::Uuid, Path, description = "The move")),

@@ -13,8 +13,8 @@ use crate::http::views::{FindingView, PageView};
 
 /// List the objects that a move did not move
 ///
-/// The list contains the findings that this move was the first or the last to see. `detail` says why
-/// the object was not moved: `absent`, `changed`, or the error.
+/// The list contains the findings that this move recorded first, or that no later move has seen
+/// again. `detail` says why the object was not moved: `absent`, `changed`, or the error.
 #[utoipa::path(get, path = "/api/admin/moves/{id}/findings", operation_id = "list_move_findings",
     tag = "admin",
     params(("id" = uuid::Uuid, Path, description = "The move"), PagingParams),

@@ -13,12 +13,13 @@ use crate::http::views::MoveView;
 
 /// Move a policy's objects to its current location
 ///
-/// Change the policy's `store` or `prefix` in the configuration first: new uploads then go there, and
-/// existing ones stay where they are. The move copies each verified object from the former locations
-/// on the store `from`, compares the copy with the original, and repoints the upload. Uploads and
-/// downloads work all the time. Uploads that can still change are counted as `open` and end where
-/// they began. An object that can't be moved is a finding. The old objects are deleted after the
-/// policy's `move_retention`.
+/// Change the policy's `store` or `prefix` in the configuration first. New uploads then use the new
+/// location, and existing objects stay at the former location. The move copies each verified object
+/// from the former locations in the store `from`, compares the copy with the original, and changes
+/// the location of the upload. Uploads and downloads work during the move. Uploads whose object can
+/// still change are not moved. They are counted as `open`, and a later move can move them. An
+/// object that cannot be moved is a finding. The old objects are deleted after the policy's
+/// `move_retention`.
 #[utoipa::path(post, path = "/api/admin/moves", operation_id = "start_move", tag = "admin",
     params(IdempotencyParams),
     request_body = MoveBody,

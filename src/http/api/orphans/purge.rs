@@ -27,11 +27,11 @@ const OLDER_THAN: TimeDelta = TimeDelta::hours(24);
     example = json!({"run_id": "0190a6f2-7b3c-7def-8123-456789abcdef", "older_than": "36h",
         "limit": 100, "dry_run": true}))]
 pub struct PurgeBody {
-    /// The run whose findings are used.
+    /// The id of the run that found the orphans.
     #[schema(required, value_type = uuid::Uuid)]
     run_id: Option<String>,
-    /// Only objects that are older than this and older than the grace period of the policy. The
-    /// default is `24h`.
+    /// The minimum age of the objects. The grace period of the policy applies too. The default is
+    /// `24h`.
     #[schema(example = "36h")]
     older_than: Option<String>,
     /// The maximum number of objects, 1 to 1000. The default is 100.
@@ -45,12 +45,12 @@ pub struct PurgeBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = PurgedOrphans)]
 pub struct PurgedView {
-    /// The number of deleted objects. In a dry run, of objects that would be deleted.
+    /// The number of deleted objects. In a dry run, the number of objects that would be deleted.
     pub deleted: u64,
     /// The number of findings that are no longer orphans, are too young or were not deleted because
     /// of an error.
     pub skipped: u64,
-    /// Whether nothing was deleted.
+    /// Whether this was a dry run, which deletes nothing.
     pub dry_run: bool,
     /// The keys of the objects.
     pub keys: Vec<String>,
@@ -81,9 +81,9 @@ fn age(text: &str) -> Result<TimeDelta, String> {
 
 /// Delete orphans
 ///
-/// Deletes objects that a run found without an upload and that still have none. Each object gets
-/// a removed upload first, so that its id cannot be used again. A dry run returns exactly the
-/// objects that would be deleted.
+/// An orphan is an object without an upload. Deletes the orphans that a run found and that still
+/// have no upload. Before an object is deleted, a `removed` upload is created for it, so that its
+/// id cannot be used again. A dry run returns exactly the objects that would be deleted.
 #[utoipa::path(post, path = "/api/admin/orphans/purge", operation_id = "purge_orphans",
     tag = "admin", request_body = PurgeBody,
     responses((status = 200, description = "The deleted objects", body = PurgedView),

@@ -27,7 +27,7 @@ pub async fn handle(name: Path<String>) -> Result<HttpResponse, ApiError> {
     Ok(response.body(page(code)))
 }
 
-/// All text comes from the table of problems.
+/// The page of a problem. Its text comes only from the table of problems, never from a client.
 fn page(code: Code) -> String {
     let Row { name, status, title, retry_after, meaning } = code.row();
     let mut page = format!(
@@ -55,7 +55,7 @@ fn page(code: Code) -> String {
     page
 }
 
-/// Escapes HTML and turns backquotes into code.
+/// Escapes HTML, and converts text between backquotes to `<code>` elements.
 fn text(words: &str) -> String {
     let escaped = words.replace('&', "&amp;").replace('<', "&lt;");
     let parts = escaped.split('`').enumerate();

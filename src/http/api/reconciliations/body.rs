@@ -23,23 +23,25 @@ pub struct RunBody {
     /// What to check.
     #[schema(required, value_type = RunMode)]
     mode: Option<String>,
-    /// One policy. The default is all policies.
+    /// The policy to check. The default is all policies.
     policy: Option<String>,
     /// Report findings without changing anything.
     dry_run: Option<bool>,
-    /// How many once verified uploads of each policy the run may mark missing, reject, or
-    /// delete, although no owner asked for it. The default is the configured limit.
+    /// The damage limit: how many uploads of each policy the run may mark `missing`, reject or
+    /// delete without a request from their owners. Only uploads that have been verified are
+    /// counted. The default is the configured limit.
     #[schema(value_type = Option<u64>, example = 0)]
     accept_damage: Option<u64>,
-    /// Write the marker again if it is missing, and treat the bucket as this database's own.
+    /// Write the marker again if it is missing, and treat the bucket as this database's own. The
+    /// marker is the object in the bucket that contains the id of the database.
     adopt_bucket: Option<bool>,
-    /// Replaced by the other fields; refused.
+    /// Replaced by `accept_damage` and `adopt_bucket`. A request with this field is refused.
     #[schema(ignore)]
     force: Option<serde_json::Value>,
 }
 
 impl RunBody {
-    /// Converts the body. The policy must be one of these.
+    /// Validates the body and converts it to a request for a run.
     pub fn request(
         self,
         policies: &BTreeMap<PolicyName, Policy>,

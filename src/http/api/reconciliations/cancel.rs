@@ -13,8 +13,8 @@ use crate::http::views::RunView;
 
 /// Cancel a run
 ///
-/// The run ends at once, in all processes that work on it. Batches that are not committed yet are
-/// dropped.
+/// The run ends at once, in all processes that work on it. Changes that are not committed yet are
+/// discarded.
 #[utoipa::path(post, path = "/api/admin/reconciliations/{id}/cancel",
     operation_id = "cancel_run", tag = "admin",
     params(("id" = uuid::Uuid, Path, description = "The run")),

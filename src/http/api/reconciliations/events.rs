@@ -19,15 +19,15 @@ use crate::http::problem::ApiError;
 use crate::http::views::{MoveView, RunView};
 use crate::reconcile::Reconciler;
 
-/// How often the rows are read. The run may be in progress in any process.
+/// How often the progress is read from the database, because another process may work on the run.
 const POLL: Duration = Duration::from_millis(400);
 
 /// Follow a run
 ///
-/// Server-sent events. The request may be sent to any process. One `progress` event is sent now,
-/// and one after each change, at most a few per second. It contains the counters so far, the number
-/// of findings, and the numbers of all shards and of finished shards. The last event is a `run`
-/// event with the final state of the run.
+/// Returns server-sent events. The request may be sent to any process. One `progress` event is sent
+/// now, and one after each change, at most a few per second. It contains the counters so far, the
+/// number of findings, the number of shards, and the number of finished shards. The last event is a
+/// `run` event with the final state of the run.
 #[utoipa::path(get, path = "/api/admin/reconciliations/{id}/events",
     operation_id = "follow_run", tag = "admin",
     params(("id" = uuid::Uuid, Path, description = "The run")),
@@ -46,15 +46,17 @@ pub async fn handle(
     Ok(event_stream::response(request.method(), events))
 }
 
-/// The progress that the client has received.
+/// The state of an event stream.
 struct Follower {
     reconciler: Arc<Reconciler>,
+    /// The progress that was last sent to the client.
     progress: Progress,
     /// When the last chunk was sent.
     sent_at: Instant,
 }
 
-/// The events of a run of any mode. The connection pulls the events when it can send. A slow client misses intermediate progress.
+/// The events of a run of any mode. The connection takes the next event when it can send it, so a
+/// slow client does not get every intermediate progress.
 pub fn events(reconciler: Arc<Reconciler>, first: Progress) -> impl Stream<Item = Chunk> {
     let follower = Follower { reconciler, progress: first, sent_at: Instant::now() };
     stream::unfold(Some((follower, true)), |state| async move {
@@ -63,12 +65,14 @@ pub fn events(reconciler: Arc<Reconciler>, first: Progress) -> impl Stream<Item 
     })
 }
 
-/// Returns a chunk and the state after it. The state is `None` at the end.
+/// A chunk and the state of the stream after it. The state is `None` after the last chunk. The flag
+/// is `true` before the first chunk.
 type Step = (Chunk, Option<(Follower, bool)>);
 
 impl Follower {
-    /// Waits for the next change or heartbeat. `None` if the process is stopping, the database is
-    /// not available, or the run was deleted; clients reconnect.
+    /// Waits for the next change or heartbeat. Returns `None` if the process is stopping, if the
+    /// database is not available, or if the run was deleted. The stream then ends, and the client
+    /// reconnects.
     async fn next(mut self) -> Option<Step> {
         loop {
             sleep(POLL).await;
@@ -115,7 +119,7 @@ struct ProgressView {
     shards_done: u64,
 }
 
-/// The counters of a run, as its mode has them.
+/// The counters of a run. A move and a reconciliation have different counters.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum CountersView {

@@ -24,10 +24,11 @@ struct Filter {
 
 /// List the findings of a run
 ///
-/// There is one finding for each object and kind. Later runs that see it again update it. The list
-/// contains the findings that this run was the first or the last to see. If this run is an audit,
-/// the list also contains the findings that existed at its end and that a later run saw again.
-/// `found_at` and `detail` are from the newest run that saw the finding.
+/// There is one finding for each object and kind. A later run that sees the same problem again
+/// updates the finding. The list contains the findings that this run recorded first, and those that
+/// no later run has seen again. If this run is an audit, the list also contains the findings that
+/// existed when it ended and that a later run saw again. `found_at` and `detail` are from the
+/// newest run that saw the finding.
 #[utoipa::path(get, path = "/api/admin/reconciliations/{id}/findings",
     operation_id = "list_findings", tag = "admin",
     params(("id" = uuid::Uuid, Path, description = "The run"), Filter, PagingParams),

@@ -20,7 +20,8 @@ use crate::http::single_flight::SingleFlight;
 use crate::http::views::named_values;
 use crate::storage::Capabilities;
 
-/// How long a result is reused. The route is public, so not every request may cause a check.
+/// How long a result is reused. The route is public, so a check for each request would let anybody
+/// load the database and the stores.
 const MAX_AGE: Duration = Duration::from_secs(1);
 
 const OK: &str = "ok";
@@ -61,19 +62,21 @@ impl Default for Latest {
 pub struct Readiness {
     /// Whether requests can be served.
     ready: bool,
-    /// `ok`, or `degraded` if uploads work but a bucket is not known to be this service's.
+    /// `ok`, or `degraded` if uploads work but the marker of a bucket does not show that the bucket
+    /// belongs to this service.
     #[schema(value_type = ReadinessStatus)]
     status: &'static str,
-    /// Why it is degraded.
+    /// Why the status is `degraded`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     reason: Option<String>,
-    /// `ok` or a short description of the failure, for `database`, `migrations`, a
-    /// `bucket.<store>` for each store, and a `marker.<policy>` for each policy whose bucket is not
-    /// known to be this service's.
+    /// The result of each check: `ok`, or a short description of the failure. The checks are
+    /// `database`, `migrations`, and a `bucket.<store>` for each store. There is also a
+    /// `marker.<policy>` for each policy whose marker does not show that the bucket belongs to this
+    /// service.
     checks: BTreeMap<String, &'static str>,
-    /// What each store enforces, as probed at the start. If `storage.<name>.probe` is off, this is
-    /// an assumption.
+    /// What each store supports and enforces. The service tests this when it starts. If
+    /// `storage.<name>.probe` is off, the values are assumptions.
     #[schema(value_type = BTreeMap<String, Object>)]
     capabilities: BTreeMap<String, Arc<Capabilities>>,
 }
@@ -83,8 +86,8 @@ pub struct Readiness {
 /// Checks the database, its migrations and each bucket, at the same time and with a timeout.
 /// Requests within about a second get the same result. The log has the details of a failure. During
 /// `server.drain_delay`, before a shutdown, the only check is `shutdown`. The status is `degraded`
-/// if a bucket is not known to be this service's. In that case nothing is deleted in this bucket,
-/// and new uploads to it may be refused.
+/// if the marker of a bucket does not show that the bucket belongs to this service. In that case
+/// nothing is deleted in this bucket, and new uploads to it may be refused.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "service",
     responses((status = 200, description = "Ready", body = Readiness), NotReady))]
 pub async fn handle(
@@ -123,7 +126,7 @@ pub async fn handle(
 
 async fn check(app: &App) -> Checked {
     let markers = async {
-        // A store that does not respond fails its own check.
+        // A timeout is ignored here: a store that does not respond also fails its own check.
         if let Ok(Err(error)) = timeout(MARKER_TIMEOUT, app.refresh_buckets(MARKER_AGE)).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "a marker could not be read");
         }

@@ -26,15 +26,15 @@ pub struct StatsView {
     pub uploads: BTreeMap<String, BTreeMap<String, u64>>,
     /// The oldest pending upload of each policy that has one.
     pub oldest_pending: BTreeMap<String, OldestView>,
-    /// The time from creation to verification of the newest verified uploads of each policy.
+    /// How long the newest verified uploads of each policy took from creation to verification.
     pub time_to_confirm: BTreeMap<String, TimesView>,
     /// The newest run of each mode that has one.
     pub last_runs: BTreeMap<String, RunView>,
     /// Webhook deliveries.
     pub webhooks: OutboxView,
-    /// Multipart uploads that are still to be aborted.
+    /// The number of multipart uploads in the stores that must still be aborted.
     pub multipart_aborts_due: u64,
-    /// Long polls and event streams in this process.
+    /// The number of long polls and event streams in this process.
     pub waiters: u64,
 }
 
@@ -62,13 +62,13 @@ pub struct TimesView {
     pub p99_seconds: f64,
 }
 
-/// Webhook deliveries, each counted up to 100,000.
+/// The numbers of webhook deliveries. Each is counted up to 100,000.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Outbox)]
 pub struct OutboxView {
     /// Deliveries that are due or scheduled.
     pub waiting: u64,
-    /// Deliveries that were given up.
+    /// Deliveries that failed and are not attempted any more.
     pub dead: u64,
 }
 

@@ -11,7 +11,7 @@ use crate::http::problem::ApiError;
 
 /// Delete a track
 ///
-/// Ends all its uploads. Their objects are deleted later.
+/// Ends all uploads of the track. Their objects are deleted later.
 #[utoipa::path(delete, path = "/api/tracks/{id}", operation_id = "delete_track", tag = "tracks",
     params(("id" = uuid::Uuid, Path, description = "The track")),
     responses((status = 204, description = "The track is deleted"), NotFound))]

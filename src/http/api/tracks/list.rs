@@ -37,7 +37,7 @@ struct Filters {
     artist_name: Option<String>,
     /// Tracks whose title or artist name starts with this text, ignoring case.
     search: Option<String>,
-    /// The order; `-` is descending. The default is `-created_at`.
+    /// The order. A name with `-` means descending. The default is `-created_at`.
     #[param(inline, example = "-created_at")]
     ordering: Option<TrackOrdering>,
 }

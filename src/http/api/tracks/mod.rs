@@ -1,4 +1,4 @@
-//! Tracks.
+//! Tracks: records with a title, an artist and an audio file.
 
 use actix_web::http::Method;
 

@@ -15,9 +15,9 @@ use crate::http::views::PresignedUrlView;
 
 /// Presign a PUT of a track's file
 ///
-/// Without a body, only the host is signed, so that `curl -T FILE URL` works, and the rules are
-/// checked after the file has arrived. Declared values are signed: send exactly the `headers` of
-/// the response.
+/// Creates an upload and returns a signed PUT request. If the request has no body, only the host is
+/// signed, so that `curl -T FILE URL` works. The rules are then checked after the file has arrived.
+/// Values that the body declares are signed too: send exactly the `headers` of the response.
 #[utoipa::path(post, path = "/api/tracks/{id}/presigned-url", operation_id = "presign_track",
     tag = "tracks",
     params(("id" = uuid::Uuid, Path, description = "The track"), IdempotencyParams),
@@ -34,9 +34,17 @@ pub async fn handle(
 ) -> Result<HttpResponse, ApiError> {
     let new = NewUpload { attach_to: Some(Subject::of_track(id)), ..options.try_into()? };
     let created = state.app.create_upload_once(&caller.owner, key.as_ref(), new).await?;
-    // A repeated request gets no URL if bytes are no longer expected.
+    // A request with the `Idempotency-Key` of an earlier request gets no URL if the upload of that
+    // request accepts no file any more.
     let status = created.upload.status().name();
-    let ended = || ApiError::saying(Code::State, format!("The upload of this key is {status}"));
+    let ended = || {
+        ApiError::saying(
+            Code::State,
+            format!(
+                "The upload of this Idempotency-Key is {status}; use another key for a new upload"
+            ),
+        )
+    };
     let signed = created.request.ok_or_else(ended)?;
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, format!("/api/uploads/{}", created.upload.id)))

@@ -13,7 +13,7 @@ use crate::http::views::TrackView;
 
 /// Replace the fields of a track
 ///
-/// Its uploads do not change.
+/// The uploads of the track do not change.
 #[utoipa::path(put, path = "/api/tracks/{id}", operation_id = "replace_track", tag = "tracks",
     params(("id" = uuid::Uuid, Path, description = "The track")),
     request_body = NewTrack,

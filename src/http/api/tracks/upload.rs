@@ -18,11 +18,11 @@ use crate::http::views::TrackView;
 
 /// Upload a track's file through this service
 ///
-/// The fallback for clients that cannot reach the store. The body is the file itself, or a form
-/// with a part `file`. POST and PUT accept both; this document shows the file as the body of PUT
-/// and the form as the body of POST. The bytes are streamed to the store. The request
-/// must contain the whole file: `Content-Range`, `Upload-Complete: ?0`, `Upload-Offset` and form
-/// fields that number the chunks of a file are refused with 400.
+/// Use this if the client cannot reach the store. The body is the file itself, or a form with a
+/// part `file`. POST and PUT accept both; this document shows the file as the body of PUT and the
+/// form as the body of POST. The bytes are streamed to the store. The request must contain the
+/// whole file: `Content-Range`, `Upload-Complete: ?0`, `Upload-Offset` and form fields that number
+/// the chunks of a file are refused with 400.
 #[utoipa::path(method(post, put), path = "/api/tracks/{id}/upload/{filename}",
     operation_id = "upload_track", tag = "tracks",
     params(("id" = uuid::Uuid, Path, description = "The track"),
@@ -62,7 +62,8 @@ pub async fn handle(
     Ok(Json(TrackView::of(stored, &state.app)))
 }
 
-/// The filename at the end of the path, as sent. The router would replace invalid UTF-8.
+/// The filename at the end of the path. It is read from the raw path, because the router replaces
+/// invalid UTF-8 in its parameters.
 fn filename(path: &str) -> Result<String, ApiError> {
     let raw = path.split_once("/upload/").map(|(_, name)| name).unwrap_or_default();
     let name = percent_decode_str(raw).decode_utf8();

@@ -48,7 +48,7 @@ pub struct UploadTokenBody {
 }
 
 impl UploadTokenBody {
-    /// The policy, and the other properties.
+    /// Validates the body. Returns the policy and the other properties.
     pub fn parse(self) -> Result<(PolicyName, NewUploadToken), FieldErrors> {
         let Self { policy, expires_in, max_uploads, max_size, attach_to, metadata, cors_origins } =
             self;

@@ -13,15 +13,15 @@ use crate::http::views::IssuedTokenView;
 
 /// Create an upload token
 ///
-/// A credential for a browser or an app without an account. With it, a client creates uploads for
-/// you within these limits, and can use only the uploads that it created. Send it as a bearer
-/// token, or put `/t/{token}` before the path of a route. It is shown once; only its hash is
-/// stored.
+/// An upload token is a credential for a browser or an app without an account. A client with the
+/// token creates uploads for you within the limits of the token, and can use only the uploads that
+/// the token created. The client sends it as a bearer token, or puts `/t/{token}` before the path
+/// of a route. The token is returned only once; the service stores only its hash.
 #[utoipa::path(post, path = "/api/upload-tokens", operation_id = "create_upload_token",
     tag = "upload tokens",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII \
-            characters. Repeating a request with the same key returns the same token with another \
-            secret, for 24 hours; the secret before it becomes invalid")),
+            characters. Repeating a request with the same key returns the same token with a new \
+            secret, for 24 hours; the previous secret becomes invalid")),
     request_body = UploadTokenBody,
     responses((status = 201, description = "Created, with `token`", body = IssuedTokenView,
         headers(("Cache-Control" = String, description = "no-store"))),

@@ -11,8 +11,8 @@ use crate::http::problem::ApiError;
 
 /// Revoke an upload token
 ///
-/// Every request with the token gets 401, on all replicas within one second. The uploads that it
-/// created stay, and URLs that were signed for them stay valid until they expire.
+/// Within one second, all processes refuse the token with 401. The uploads that it created do not
+/// change, and URLs that were signed for them stay valid until they expire.
 #[utoipa::path(delete, path = "/api/upload-tokens/{id}", operation_id = "revoke_upload_token",
     tag = "upload tokens",
     params(("id" = uuid::Uuid, Path, description = "The token's id")),

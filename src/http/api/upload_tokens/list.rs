@@ -11,8 +11,8 @@ use crate::http::views::{PageView, UploadTokenView};
 
 /// List upload tokens, newest first
 ///
-/// Without their secrets. Expired and revoked tokens are listed until 30 days after the deadlines of
-/// their uploads.
+/// The secrets are not returned. Expired and revoked tokens are listed until 30 days after the
+/// deadlines of their uploads.
 #[utoipa::path(get, path = "/api/upload-tokens", operation_id = "list_upload_tokens",
     tag = "upload tokens", params(PagingParams),
     responses((status = 200, description = "A page of tokens", body = PageView<UploadTokenView>),

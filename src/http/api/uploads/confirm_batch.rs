@@ -22,16 +22,16 @@ use crate::http::views::{BatchResultsView, UploadView};
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"ids": ["0190a6f2-7b3c-7def-8123-456789abcdef"]}))]
 pub struct UploadIds {
-    /// 1 to 100 different uploads.
+    /// The ids of 1 to 100 different uploads.
     #[schema(min_items = 1, max_items = 100, value_type = Vec<uuid::Uuid>)]
     ids: Vec<String>,
 }
 
 /// Confirm many uploads
 ///
-/// Verifies the objects of 1 to 100 uploads now, some at the same time. Each has its own result, as
-/// `POST /api/uploads/{id}/confirm` would return it, and counts in the rate limit like a request of
-/// its own.
+/// Verifies the objects of 1 to 100 uploads now, several at the same time. Each upload has its own
+/// result, as `POST /api/uploads/{id}/confirm` would return it, and counts in the rate limit like a
+/// separate request.
 #[utoipa::path(post, path = "/api/uploads/batch/confirm", operation_id = "confirm_uploads",
     tag = "uploads",
     request_body = UploadIds,

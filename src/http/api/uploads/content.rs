@@ -17,12 +17,13 @@ use crate::http::views::UploadView;
 
 /// Send an upload's file through this service
 ///
-/// For pending and expired uploads, except `multipart` ones. The body is the file itself, or a form
-/// with a part `file`. POST and PUT accept both; this document shows the file as the body of PUT
-/// and the form as the body of POST. The bytes are streamed to the store and must match the
-/// declared values. If the file is refused or the request is interrupted, the upload still waits
-/// for its file. The request must contain the whole file: `Content-Range`, `Upload-Complete: ?0`,
-/// `Upload-Offset` and form fields that number the chunks of a file are refused with 400.
+/// Works for pending and expired uploads of every strategy except `multipart` and `tus`. The body
+/// is the file itself, or a form with a part `file`. POST and PUT accept both; this document shows
+/// the file as the body of PUT and the form as the body of POST. The bytes are streamed to the
+/// store and must match the declared values. If the file is refused or the request is interrupted,
+/// the upload still waits for its file. The request must contain the whole file: `Content-Range`,
+/// `Upload-Complete: ?0`, `Upload-Offset` and form fields that number the chunks of a file are
+/// refused with 400.
 #[utoipa::path(method(post, put), path = "/api/uploads/{id}/content",
     operation_id = "send_content", tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload"), DigestParams),

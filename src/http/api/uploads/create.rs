@@ -13,8 +13,8 @@ use crate::http::views::UploadView;
 
 /// Create an upload
 ///
-/// Returns the request to send to the store: the file with exactly these `headers`. The upload is
-/// committed before the response is sent.
+/// Returns the request that uploads the file to the store. Send it with exactly its `headers`. The
+/// upload is committed before the response is sent.
 #[utoipa::path(post, path = "/api/uploads", operation_id = "create_upload", tag = "uploads",
     params(IdempotencyParams),
     request_body = UploadBody,

@@ -31,10 +31,10 @@ pub struct BatchBody {
 
 /// Create many uploads
 ///
-/// Creates 1 to 100 uploads in one commit. Each has its own result: an upload that is refused does
-/// not affect the others. Each counts in the rate limit and in the quotas like a request of its
-/// own. The largest body is 1 MiB, or `limits.json_body` if that is larger. A multipart upload is
-/// opened in the store when its first parts are signed.
+/// Creates 1 to 100 uploads in one commit. Each upload has its own result: an upload that is
+/// refused does not affect the others. Each counts in the rate limit and in the quotas like a
+/// separate request. The largest body is 1 MiB, or `limits.json_body` if that is larger. A
+/// multipart upload is opened in the store when its first parts are signed.
 #[utoipa::path(post, path = "/api/uploads/batch", operation_id = "create_uploads", tag = "uploads",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII \
             characters, for all uploads together. Repeating a request with the same key returns \

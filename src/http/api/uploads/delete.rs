@@ -11,8 +11,9 @@ use crate::http::problem::ApiError;
 
 /// Delete an upload
 ///
-/// A pending or expired upload becomes cancelled. An uploaded or missing one becomes removed, and
-/// its object is deleted later. An upload in a final state does not change.
+/// A `pending` or `expired` upload becomes `cancelled`. An `inspecting`, `uploaded` or `missing`
+/// upload becomes `removed`, and its object is deleted later. An upload in a final state does not
+/// change.
 #[utoipa::path(delete, path = "/api/uploads/{id}", operation_id = "delete_upload",
     tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload")),

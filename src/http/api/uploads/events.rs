@@ -20,10 +20,10 @@ use crate::http::views::UploadView;
 
 /// Follow an upload
 ///
-/// Server-sent events: one `status` event with the upload now, and one after each change. The
-/// stream ends after a final state. A client that reconnects after that with `Last-Event-ID`, as
-/// browsers do automatically, gets 204 and stops. The stream of a client that reads too slowly is
-/// closed; the client reconnects and gets the current state.
+/// Returns server-sent events: one `status` event with the upload now, and one after each change.
+/// The stream ends after a final state. If a client reconnects after that with `Last-Event-ID`, as
+/// browsers do automatically, it gets 204 and stops. If a client reads too slowly, its stream is
+/// closed. It can reconnect and gets the current state.
 #[utoipa::path(get, path = "/api/uploads/{id}/events", operation_id = "follow_upload",
     tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload"),
@@ -60,7 +60,8 @@ pub async fn handle(
     }
 }
 
-/// The connection pulls the events when it can send; nothing is buffered here.
+/// The events of an upload. The connection takes the next event when it can send it, so nothing is
+/// buffered here.
 fn events(app: Arc<App>, followed: Followed, first: Arc<Upload>) -> impl Stream<Item = Chunk> {
     let begin = (app, followed, None::<Arc<Upload>>, Some(first));
     stream::unfold(begin, |(app, mut followed, last, first)| async move {

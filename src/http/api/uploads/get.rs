@@ -19,14 +19,15 @@ use crate::http::views::UploadView;
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "documents the parameter")]
 struct Wait {
-    /// Wait until the status is no longer `pending`, for at most this many seconds.
+    /// Wait until the status is no longer `pending` or `inspecting`, for at most this many seconds.
     #[param(minimum = 0, maximum = 60)]
     wait: Option<u64>,
 }
 
 /// Get an upload
 ///
-/// With `wait`, the response is delayed until the upload is no longer pending. HEAD never waits.
+/// With `wait`, the response is delayed until the upload is no longer `pending` or `inspecting`.
+/// HEAD never waits.
 #[utoipa::path(get, path = "/api/uploads/{id}", operation_id = "get_upload", tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload"), Wait),
     responses((status = 200, description = "The upload", body = UploadView), BadQuery, NotFound))]
@@ -40,7 +41,7 @@ pub async fn handle(
     let wait = query.value("wait", seconds);
     query.finish()?;
     let upload = match wait {
-        // A HEAD request does not read the upload, so it does not count as a waiting request.
+        // A HEAD request does not wait, so it does not count as a waiting request.
         Some(wait) if !wait.is_zero() && request.method() != Method::HEAD => {
             Box::pin(state.app.wait_for_upload(&caller, id, wait)).await?
         }

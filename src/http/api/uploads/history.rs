@@ -11,9 +11,9 @@ use crate::http::views::HistoryView;
 
 /// Get the history of an upload
 ///
-/// Every change of its status, oldest first, with its cause and its reason. A new upload has no
-/// changes. If there are more than 1000 changes, the newest 1000 are returned. The history is kept
-/// as long as the upload. Changes by versions before 0.2 are not recorded.
+/// Returns every change of the status, oldest first, with its cause and its reason. A new upload
+/// has no changes. If there are more than 1000 changes, the newest 1000 are returned. The history
+/// is deleted with the upload. Changes by versions before 0.2 were not recorded.
 #[utoipa::path(get, path = "/api/uploads/{id}/history", operation_id = "get_upload_history",
     tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload")),

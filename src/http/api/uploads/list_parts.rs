@@ -11,8 +11,8 @@ use crate::http::views::HeldPartsView;
 
 /// List the parts that the store has
 ///
-/// A client that resumes an upload sends the missing parts. The list is empty after the upload has
-/// ended.
+/// A client that resumes an upload sends only the parts that are not in this list. The list is
+/// empty after the upload has ended.
 #[utoipa::path(get, path = "/api/uploads/{id}/parts", operation_id = "list_parts",
     tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload")),

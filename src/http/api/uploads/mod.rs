@@ -1,4 +1,4 @@
-//! Uploads, with or without a track.
+//! Uploads: each is one file that a client sends to a store, or through this service.
 
 use actix_web::http::Method;
 
@@ -31,7 +31,7 @@ pub(super) fn register(routes: &mut Routes) {
         .get(NeedsOrToken(Scope::UploadsRead), list::handle)
         .on(&[Method::POST], NeedsOrToken(Scope::UploadsWrite), create::handle)
         .add_to(routes);
-    // Before the routes with ids, because `batch` is not an id.
+    // These routes are before the routes with ids, which would match `batch` as an id.
     at("/api/uploads/batch")
         .on(&[Method::POST], NeedsOrToken(Scope::UploadsWrite), create_batch::handle)
         .add_to(routes);
@@ -72,7 +72,7 @@ pub(super) fn register(routes: &mut Routes) {
     at("/api/uploads/{id}/confirm")
         .on(&[Method::POST], NeedsOrToken(Scope::UploadsWrite), confirm::handle)
         .add_to(routes);
-    // A path of its own: apps build it from a token and an id.
+    // A short path outside of `/api`, because apps build it from a token and an id.
     at("/up/{id}")
         .producing(Produces::Any)
         .on(&[Method::PUT], NeedsOrToken(Scope::UploadsWrite), redirect::handle)

@@ -14,7 +14,8 @@ use crate::http::views::UploadView;
 
 /// Presign an upload again
 ///
-/// The id and the key do not change; the deadline is new. Only for pending and expired uploads.
+/// Works for pending and expired uploads. The upload gets a new deadline. Its id and its key do not
+/// change.
 #[utoipa::path(post, path = "/api/uploads/{id}/presign", operation_id = "presign_upload",
     tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload")),

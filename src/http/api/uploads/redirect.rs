@@ -12,12 +12,13 @@ use crate::http::problem::ApiError;
 
 const TEXT: &str = "Send the file to the URL in Location.\n";
 
-/// Send an upload's file to a URL that is signed now
+/// Redirect an upload's file to a newly signed URL
 ///
-/// For native clients whose URL must outlive those of the store. The response redirects to a URL of the
-/// store, and the client sends the file again there. Only for pending and expired uploads of the strategy
-/// `put`. The request must have the `headers` that the creation of the upload returned: the client
-/// sends the same headers after the redirect. The file is not read here. Browsers send it twice.
+/// Use this in native clients that need a URL with a longer lifetime than a signed URL of the
+/// store. The response redirects to a signed URL of the store, and the client sends the file there.
+/// Works only for pending and expired uploads of the strategy `put`. The request must have the
+/// `headers` that the creation of the upload returned, because the client sends the same headers
+/// after the redirect. The service discards this body. Browsers send the whole file twice.
 #[utoipa::path(put, path = "/up/{id}", operation_id = "redirect_upload", tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload")),
     request_body(description = "The file", content((String = "application/octet-stream"))),

@@ -14,10 +14,10 @@ use crate::http::views::SignedPartsView;
 
 /// Sign parts
 ///
-/// Returns one request per part. PUT exactly `part_size` bytes to each URL, and the remaining bytes
-/// to the last one. Sign parts when you need them, and again when a URL has expired. Each call
-/// moves the deadline, up to `max_url_ttl` of the policy after the creation; `presign` moves it
-/// further.
+/// Returns one request for each part. PUT exactly `part_size` bytes to each URL, and the remaining
+/// bytes to the URL of the last part. Sign parts when you need them, and again when a URL has
+/// expired. Each call extends the deadline of the upload, but not beyond the policy's `max_url_ttl`
+/// after its creation. To extend it further, call `presign`.
 #[utoipa::path(post, path = "/api/uploads/{id}/parts", operation_id = "sign_parts",
     tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload")),

@@ -89,10 +89,10 @@ fn read(name: &str, reason: Option<String>) -> Result<Verdict, String> {
 
 /// Send the verdict of an inspector
 ///
-/// For an inspector that responded `defer`, and for an operator who decides about a file that an
-/// inspector can't examine. The verdict is about the object with this ETag and version. If the
-/// upload has other bytes by now, or does not wait for the inspector, nothing changes: compare
-/// `etag` and `status` in the response.
+/// Used by an inspector that responded `defer`, and by an operator who decides about a file that an
+/// inspector cannot examine. The verdict is about the object with this ETag and version. If the
+/// upload has another object now, or does not wait for the inspector, nothing changes. To find out,
+/// compare `etag` and `status` in the response.
 #[utoipa::path(post, path = "/api/uploads/{id}/verdicts", operation_id = "submit_verdict",
     tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload, of any owner")),

@@ -48,7 +48,7 @@ pub struct DeliveryView {
     pub error: Option<String>,
     /// When the upload changed.
     pub created_at: DateTime<Utc>,
-    /// When the receiver accepted it.
+    /// When the receiver accepted the delivery.
     #[schema(required)]
     pub delivered_at: Option<DateTime<Utc>>,
 }

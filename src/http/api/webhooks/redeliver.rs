@@ -12,7 +12,7 @@ use crate::http::problem::ApiError;
 
 /// Send a delivery again
 ///
-/// Works for every status. The delivery is attempted for another day.
+/// Works for a delivery with any status. If attempts fail, they are repeated for one day.
 #[utoipa::path(post, path = "/api/admin/webhooks/deliveries/{id}/redeliver",
     operation_id = "redeliver", tag = "admin",
     params(("id" = uuid::Uuid, Path, description = "The delivery")),

@@ -3,12 +3,13 @@
 //!
 //! | request | use |
 //! | --- | --- |
-//! | `GET /companion/s3/params` | a form, or a PUT if the store takes no forms |
-//! | `.../s3/multipart` | parts of the client's own size |
-//! | `POST /companion/sign` | any request to the store, one by one |
+//! | `GET /companion/s3/params` | signs a form, or a PUT if the store does not accept forms |
+//! | `/companion/s3/multipart` | uploads parts whose size the client chooses |
+//! | `POST /companion/sign` | signs one request to the store |
 //!
-//! The client does not confirm a single upload. A bucket event, the reconciler, or the back end
-//! that attaches the file verifies it. The completion of a multipart upload verifies it.
+//! The completion of a multipart upload verifies the file. If the client sends the file in one
+//! request, it does not confirm the upload. A bucket event, a check when the URL has expired
+//! (`app::ended_urls`), the reconciler, or a back end that confirms the upload verifies the file.
 
 use actix_cors::Cors;
 use actix_web::HttpResponse;
@@ -27,7 +28,7 @@ mod multipart;
 mod params;
 mod sign;
 
-/// The Companion contract.
+/// The routes of Companion.
 pub struct Companion(pub Dialect);
 
 impl ApiFamily for Companion {

@@ -1,4 +1,4 @@
-//! `GET /companion/s3/params`: a single upload.
+//! `GET /companion/s3/params`: creates an upload whose file the client sends in one request.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(super) struct Params {
     url: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     headers: BTreeMap<String, String>,
-    /// The fields of a form. For a PUT it is only the key, which the client reads.
+    /// The fields of a form. For a PUT, only the key, because the client reads it from here.
     fields: BTreeMap<String, String>,
     /// The lifetime in seconds.
     expires: i64,

@@ -9,8 +9,8 @@
 //! | POST | yes | no | completes the upload |
 //! | DELETE | yes | no | aborts the upload |
 //!
-//! The first two create an upload. The key in their response replaces the client's key, and the
-//! other requests name the upload by it.
+//! The first two requests create an upload. Their response contains the upload's key, and the
+//! client sends this key in the other requests.
 
 use std::collections::BTreeMap;
 

@@ -37,8 +37,8 @@ pub(super) async fn create(
     Ok(plain_text(&mut HttpResponse::Created()).body(created.upload.id.to_string()))
 }
 
-/// Stores a chunk. If the client did not receive the response to a chunk, it sends the whole chunk
-/// again. So bytes that are already stored are skipped.
+/// Stores a chunk. Bytes that are already stored are skipped, because a client that did not receive
+/// the response to a chunk sends the whole chunk again.
 pub(super) async fn append(
     caller: UploadCaller,
     query: Query,

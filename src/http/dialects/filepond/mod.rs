@@ -9,9 +9,10 @@
 //! | `DELETE /filepond`, the id as body | deletes the upload |
 //! | `GET /filepond?restore=ID` or `?load=ID` | returns the file |
 //!
-//! The file passes through this service. The part with the file may have any name, and a part of
-//! the same name with metadata precedes it. A refusal is a sentence as plain text. A page shows it
-//! with `process: { onerror: (sentence) => sentence }`. The service does not fetch files from other
+//! The file passes through this service. The part with the file may have any name. Before it,
+//! `FilePond` sends a part of the same name that contains metadata. The body of an error response
+//! is one sentence as plain text. A page shows it with
+//! `process: { onerror: (sentence) => sentence }`. The service does not fetch files from other
 //! servers (`?fetch=URL`).
 
 use actix_cors::Cors;

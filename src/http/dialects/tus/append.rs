@@ -1,4 +1,5 @@
-//! `/tus/{id}`: stores bytes, returns the number of stored bytes, and ends the upload.
+//! `/tus/{id}`: PATCH stores bytes, HEAD returns the number of stored bytes, and DELETE ends the
+//! upload.
 
 use actix_web::http::Method;
 use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
@@ -105,15 +106,15 @@ async fn offset(
     let work = async move { app.resume_tus(caller.principal(), id, ttl).await };
     let appended = in_task(work).await?.map_err(|error| locked(error.into()))?;
     if appended.upload.status() == Status::Rejected {
-        // If the offset were the length, the client would report success.
+        // The offset of a complete file is its length. With it, the client would report success.
         return Err(Refusal::Status(410, "The file was rejected".to_owned()));
     }
     let mut response = UploadHeaders::from(appended).head(HttpResponse::Ok());
     Ok(response.insert_header((CACHE_CONTROL, "no-store")).finish())
 }
 
-/// Replaces a temporary error (5xx) of a HEAD request by 423, so that the client tries again. After any
-/// other error of HEAD, tus-js-client starts again at the first byte.
+/// Replaces a temporary error (5xx) of a HEAD request by 423, so that the client tries again. After
+/// any other error of HEAD, tus-js-client starts again at the first byte.
 fn locked(refusal: Refusal) -> Refusal {
     match refusal {
         Refusal::Api(error) if error.code().status().is_server_error() => {
@@ -178,7 +179,7 @@ fn accepted(appended: Appended) -> Result<Appended, Refusal> {
     Ok(Appended { upload: require_accepted(upload)?, stored, length, metadata })
 }
 
-/// What a response says about an upload.
+/// The headers of a response that describe the state of an upload.
 pub(super) struct UploadHeaders {
     stored: u64,
     length: Option<u64>,

@@ -47,7 +47,7 @@ pub(super) async fn handle(
     dialect: Data<Dialect>,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    // On the heap, because it also holds the request with the first bytes.
+    // The future is boxed because it is large: it also contains the request with the first bytes.
     respond(Box::pin(create(caller, request, permit, body, links, dialect, state)).await)
 }
 
@@ -97,10 +97,10 @@ async fn create(
         match received {
             Ok(appended) => created = appended,
             Err(refusal) => {
-                // The client does not know the URL of the upload.
+                // The client does not know the URL of the upload, so it can only create a new one.
                 if let Err(error) = app.delete_upload(caller.principal(), id).await {
                     tracing::warn!(upload = %id, error = &error as &dyn std::error::Error,
-                        "a refused upload was not ended; it will expire");
+                        "a refused upload could not be cancelled; it will expire");
                 }
                 return Err(refusal);
             }

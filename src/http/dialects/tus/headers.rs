@@ -94,8 +94,8 @@ impl Metadata {
         });
         let (Some(raw), Some(pairs)) = (raw, pairs) else {
             let sentence = format!(
-                "Must be pairs with commas between them, at most {MAX_METADATA} bytes. A pair is a name, a \
-                 space, and the base64 of the UTF-8 value"
+                "Must be pairs separated by commas, at most {MAX_METADATA} bytes in total. A pair is a \
+                 name, a space, and the base64 of the UTF-8 value"
             );
             return Err(ApiError::field(UPLOAD_METADATA, sentence).into());
         };
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_digits_that_a_database_can_keep() {
+    fn a_number_has_only_digits_and_fits_a_signed_64_bit_integer() {
         let read = |text: &str| number(&headers(UPLOAD_OFFSET, text), UPLOAD_OFFSET);
         assert_eq!(read("0").unwrap(), Some(0));
         assert_eq!(number(&HeaderMap::new(), UPLOAD_OFFSET).unwrap(), None);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_those_of_http() {
+    fn a_date_has_the_format_of_http() {
         let at = "2026-11-30T18:04:05Z".parse().unwrap();
         assert_eq!(http_date(at), "Mon, 30 Nov 2026 18:04:05 GMT");
     }

@@ -10,9 +10,9 @@
 //! | `PATCH /tus/{id}` | stores bytes; the last request completes and verifies the file |
 //! | `DELETE /tus/{id}` | ends the upload |
 //!
-//! A client uses the status of the last PATCH as the result and sends no further request. So if the
-//! file is rejected, this PATCH returns an error. Clients retry a PATCH after 5xx, 409 and 423, but
-//! not after other 4xx. HEAD returns 423 for every temporary error.
+//! For a client, the status of the last PATCH is the result of the upload. So if the file is
+//! rejected, this PATCH returns an error. Clients retry a PATCH after 5xx, 409 and 423, but not
+//! after other 4xx. HEAD returns 423 for every temporary error, so that clients retry it too.
 
 use actix_cors::Cors;
 use actix_web::HttpResponse;
@@ -97,14 +97,14 @@ fn routes() -> Routes {
         .on(&[Method::PATCH], write, append::patch)
         .on(&[Method::HEAD], write, append::head)
         .on(&[Method::DELETE], write, append::delete)
-        // Some clients are behind proxies that allow only GET and POST.
+        // For clients behind proxies that allow only GET and POST: a header names the method.
         .on(&[Method::POST], write, append::overridden)
         .on(&[Method::OPTIONS], write, create::options)
         .add_to(&mut routes);
     routes
 }
 
-/// Why a request is refused: with a status of tus, or with an error of the API.
+/// The error of a request: a status that the tus protocol defines, or an error of the API.
 #[derive(Debug)]
 enum Refusal {
     Status(u16, String),
@@ -136,8 +136,8 @@ impl From<AppError> for Refusal {
     }
 }
 
-/// The response of a handler. An [`ApiError`] stays an error, which the middleware renders and
-/// logs. Every other refusal is an ordinary response.
+/// Converts the result of a handler. An [`ApiError`] stays an error, which the middleware renders
+/// and logs. Every other refusal becomes an ordinary response.
 fn respond(result: Result<HttpResponse, Refusal>) -> Result<HttpResponse, ApiError> {
     match result {
         Ok(response) => Ok(response),

@@ -3,11 +3,12 @@
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY};
 
-/// `ReDoc` 2.5.2 from its npm package. The logo is left out, because the page would load it from a
-/// CDN.
+/// `ReDoc` 2.5.2 from its npm package. Its logo was removed, because the page would load the logo
+/// from a CDN.
 const SCRIPT: &str = include_str!("redoc.standalone.js");
 
-/// The script creates styles, and runs its search in a worker.
+/// The content security policy of the page. The script creates inline styles, and runs its search
+/// in a worker.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; \
     img-src 'self' data:; connect-src 'self'; worker-src blob:; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'";

@@ -21,10 +21,10 @@ pub async fn handle(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     if matches!(file, "" | "index.html") {
         return Ok(HttpResponse::Ok().content_type("text/html; charset=utf-8").body(PAGE));
     }
-    // The validator would send the URL of the document to a public service.
+    // The validator is off, because it would send the URL of the document to a public service.
     let config = Config::from("/api/schema").validator_url("none");
     let served = serve(file, Arc::new(config));
-    // The error is not `Send`.
+    // The error is not `Send`, so only its text is passed on.
     let served =
         served.map_err(|error| ApiError::new(Code::Internal).because(error.to_string()))?;
     let served = served.ok_or_else(|| ApiError::saying(Code::NotFound, "There is no such path"))?;
