@@ -14,10 +14,10 @@ use crate::domain::api_key::{ApiKey, PREFIX};
 use crate::domain::bearer_token::PresentedToken;
 use crate::domain::{Clock, Timestamp};
 
-/// The size of the cache. It also holds ids of keys that do not exist.
+/// The maximum number of cached lookups, including those of keys that do not exist.
 const MAX_CACHED: usize = 10_000;
 
-/// How often the last use of a key is recorded.
+/// The minimum time between two records of a key's last use.
 const USE_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 
 const NO_SUCH_KEY: &str = "The API key is unknown, revoked or expired";

@@ -215,7 +215,7 @@ fn read(bytes: &[u8]) -> Result<Vec<Key>, String> {
     }
     let set: Set =
         serde_json::from_slice(bytes).map_err(|error| format!("not a JWK set: {error}"))?;
-    // Parsed one by one: a key of an unknown type must not hide the others.
+    // Parsed one by one, so that a key of an unknown type does not invalidate the whole set.
     let keys = set.keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
     let keys: Vec<_> = keys.filter_map(|jwk| usable(&jwk)).collect();
     if keys.is_empty() {
@@ -235,7 +235,7 @@ fn usable(jwk: &Jwk) -> Option<Key> {
         AlgorithmParameters::OctetKeyPair(ed) if ed.curve == EllipticCurve::Ed25519 => {
             Algorithm::EdDSA
         }
-        // Everybody knows a symmetric key in a public set, so it is skipped.
+        // Keys of other types. A symmetric key in a JWK set is not secret, so it is not used.
         _ => return None,
     };
     let common = &jwk.common;

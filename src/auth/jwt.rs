@@ -13,7 +13,7 @@ const MAX_TOKEN_LEN: usize = 16 * 1024;
 
 const MALFORMED: &str = "The token is not a JSON Web Token";
 
-/// What is required of tokens.
+/// The requirements that tokens must meet.
 #[derive(Debug, Clone)]
 pub struct JwtSettings {
     /// The accepted algorithms.
@@ -60,8 +60,8 @@ impl JwtVerifier {
         let claims = claims.map_err(|error| Denied::Invalid(sentence(error.kind())))?.claims;
         let name = claims.get(&self.settings.owner_claim).and_then(Value::as_str);
         let owner = name.and_then(owner);
-        // `default` owns the data that was created without authentication. It belongs to the
-        // operator.
+        // The owner `default` has the data that was created without authentication. No token may
+        // give access to it.
         if owner == Some(Owner::anonymous()) {
             return Err(Denied::Invalid("The token's owner is a reserved name"));
         }
@@ -117,7 +117,7 @@ fn sentence(kind: &ErrorKind) -> &'static str {
     }
 }
 
-/// A space-separated string (RFC 8693), or a list, as some issuers write it.
+/// The scopes of a claim: a string with spaces (RFC 8693), or a list, as some issuers write it.
 fn scopes(claim: Option<&Value>) -> Scopes {
     match claim {
         Some(Value::String(text)) => Scopes::known(text.split(' ')),

@@ -1,4 +1,4 @@
-//! Caches lookups of tokens by id for a short time. It also holds ids that do not exist.
+//! Caches lookups of tokens by id for a short time, including lookups of ids that do not exist.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,9 +1,9 @@
-//! Authentication: an API key or a JSON Web Token becomes an owner with scopes. Also the request
-//! rate limit of each owner, and the signatures of messages from SNS. Upload tokens are verified
-//! separately, in every mode ([`UploadTokenVerifier`]).
+//! Authentication: maps an API key or a JSON Web Token to an owner with scopes. This module also
+//! has the request rate limit of each owner, and verifies messages from SNS. Upload tokens are
+//! verified separately, in every mode ([`UploadTokenVerifier`]).
 //!
-//! To add a kind of token: a file here that verifies it, a field of [`Authenticator`], and a mode
-//! in `config::auth`.
+//! To add a kind of token, add a file here that verifies it, a field of [`Authenticator`], and a
+//! mode in `config::auth`.
 
 use crate::db::DbError;
 use crate::domain::{Owner, Scopes, api_key};

@@ -53,7 +53,7 @@ impl RateLimit {
         self.check_many(owner, NonZeroU32::MIN)
     }
 
-    /// Counts several requests of an owner. If they exceed the limit, none of the requests is counted.
+    /// Counts several requests of an owner. If they exceed the limit, none of them is counted.
     pub fn check_many(&self, owner: &Owner, requests: NonZeroU32) -> RateStatus {
         if self.seen.fetch_add(1, Ordering::Relaxed) % SWEEP == SWEEP - 1 {
             self.limiter.retain_recent();

@@ -1,4 +1,4 @@
-//! Creates and revokes upload tokens.
+//! Creates upload tokens, and replaces their secrets.
 
 use std::collections::BTreeMap;
 

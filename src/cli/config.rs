@@ -18,9 +18,9 @@ pub struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Validate it, including everything that `serve` refuses.
+    /// Validate the configuration, including everything that `serve` refuses.
     Check,
-    /// Print it as TOML, with secrets masked.
+    /// Print the configuration as TOML, with secrets masked.
     Show {
         /// Probe what each store supports and enforces, and add it as comments. Without this
         /// option no request is sent to a store.
@@ -50,7 +50,8 @@ pub async fn run(file: Option<&Path>, args: &ConfigArgs) -> anyhow::Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints them as comments, so that the whole output is a valid configuration file.
+/// Probes and prints the capabilities of each store. They are printed as comments, so that the whole
+/// output is a valid configuration file.
 async fn show_capabilities(config: &Config) -> anyhow::Result<ExitCode> {
     config.require_stores()?;
     let http = http_client();
@@ -65,7 +66,7 @@ async fn show_capabilities(config: &Config) -> anyhow::Result<ExitCode> {
                 println!("#   {line}");
             }
         } else {
-            println!("#   unknown: the store can't be used; `doctor` says why");
+            println!("#   unknown: the store can't be used; run `doctor` to see the reason");
             code = ExitCode::FAILURE;
         }
     }

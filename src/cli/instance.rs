@@ -56,8 +56,8 @@ struct Change {
     json: bool,
 }
 
-/// Runs the action, and prints the identity after it. The exit code is 0 if all markers are this
-/// database's.
+/// Runs the action, and then prints the database's id and its markers. The exit code is 0 if all
+/// markers belong to this database.
 pub async fn run(file: Option<&Path>, args: &InstanceArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(file)?;
     let _log = super::start_log(&config)?;
@@ -68,7 +68,7 @@ pub async fn run(file: Option<&Path>, args: &InstanceArgs) -> anyhow::Result<Exi
     let done = act(&adapters, &args.action).await;
     adapters.close().await;
     let Some((report, json)) = done? else {
-        eprintln!("nothing was changed");
+        eprintln!("not confirmed: nothing was changed");
         return Ok(ExitCode::FAILURE);
     };
     let trusted = report.markers.iter().all(|marker| marker.identity == BucketIdentity::Match);
@@ -80,7 +80,7 @@ pub async fn run(file: Option<&Path>, args: &InstanceArgs) -> anyhow::Result<Exi
     Ok(if trusted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Changes the identity. Returns `None` if the operator declined.
+/// Runs the action. Returns `None` if the operator declined.
 async fn act(
     adapters: &Adapters,
     action: &Action,
@@ -91,8 +91,9 @@ async fn act(
         Action::Reissue { change } => {
             let before = app.inspect_instance().await?;
             let effect = format!(
-                "{}\n\nThis database gets a new id, and its current markers no longer belong to \
-                it. None of these policies is trusted until its configuration names another bucket or prefix. The markers are not changed.",
+                "{}\n\nThis database gets a new id, so the current markers no longer belong to it. \
+                 The markers are not changed. Until a policy is configured with another bucket or \
+                 prefix, its bucket is not trusted: nothing is deleted there.",
                 text(&before)
             );
             if !change.is_confirmed(&effect)? {
@@ -107,9 +108,9 @@ async fn act(
             let lines =
                 before.markers.iter().filter(|marker| chosen(&marker.policy)).map(|marker| {
                     let what = if marker.can_be_reclaimed(&before) {
-                        "is taken"
+                        "will be taken over"
                     } else {
-                        "stays as it is"
+                        "will not be changed"
                     };
                     format!("  {} in {}: {what}", marker.key, marker.bucket)
                 });

@@ -1,7 +1,8 @@
 //! The command line: one file for each subcommand. [`adapters`] builds the concrete adapters,
 //! [`service`] runs them.
 //!
-//! To add a command: a file here with its arguments and a `run`, a variant of [`Command`].
+//! To add a command, add a file here with its arguments and a function `run`, and a variant of
+//! [`Command`].
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -75,7 +76,7 @@ enum Command {
 }
 
 impl Cli {
-    /// Runs the subcommand. Without one it is `dev`, or `serve` in a build without it.
+    /// Runs the subcommand. Without a subcommand, runs `dev`, or `serve` in a build without `dev`.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let file = self.config.as_deref();
         match self.command {

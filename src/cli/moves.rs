@@ -37,7 +37,7 @@ pub struct MoveArgs {
     json: bool,
 }
 
-/// Moves once. The exit code is 0 if every object was moved that can be.
+/// Moves the objects once. The exit code is 0 if the run succeeded and no object failed.
 pub async fn run(file: Option<&Path>, args: &MoveArgs) -> anyhow::Result<ExitCode> {
     let mut config = Config::load(file)?;
     quiet_on_terminal(&mut config);
@@ -53,9 +53,9 @@ pub async fn run(file: Option<&Path>, args: &MoveArgs) -> anyhow::Result<ExitCod
         Moving { from: args.from.clone(), concurrency: args.concurrency.unwrap_or(default) };
     let policy = PolicyName::new(args.policy.clone());
     let request = RunRequest::of_move(policy, moving, args.dry_run, Trigger::Cli);
-    let patience = config.server.shutdown_timeout.get() + CLOSE_TIMEOUT;
-    let run = match start(&reconciler, request, patience).await? {
-        Some(handle) => watch(&reconciler, handle, patience).await?,
+    let time_limit = config.server.shutdown_timeout.get() + CLOSE_TIMEOUT;
+    let run = match start(&reconciler, request, time_limit).await? {
+        Some(handle) => watch(&reconciler, handle, time_limit).await?,
         None => bail!("interrupted"),
     };
     reconciler.shut_down().await;

@@ -1,4 +1,4 @@
-//! `openapi`: the API's document.
+//! `openapi`: prints the OpenAPI document of the API.
 
 use std::process::ExitCode;
 

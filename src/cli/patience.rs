@@ -1,4 +1,5 @@
-//! Waits at the start for the database and the stores, which may be restarting at the same time.
+//! At its start, the service waits for the database and the stores, because they may be starting at
+//! the same time.
 
 use std::time::Duration;
 
@@ -62,7 +63,7 @@ impl Patience {
                 waiting_for = what,
                 error = format!("{error:#}"),
                 left_s = left.as_secs(),
-                "not available yet; the start waits for it"
+                "not available yet; the service waits for it before it starts"
             );
             tokio::time::sleep(pause).await;
             failures += 1;

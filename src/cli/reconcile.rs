@@ -1,4 +1,4 @@
-//! `reconcile`: runs once in the foreground.
+//! `reconcile`: one reconciliation run in the foreground.
 
 mod inspect;
 mod overrides;
@@ -25,7 +25,7 @@ use crate::domain::run::{
 use crate::domain::{Owner, PolicyName};
 use crate::reconcile::{CancelError, Reconciler, RunHandle, StartError};
 
-/// The interval of the progress bar.
+/// How often the progress bar is updated.
 const TICK: Duration = Duration::from_millis(200);
 
 /// Findings per page.
@@ -81,7 +81,7 @@ enum ModeArg {
     Audit,
 }
 
-/// Runs once. The exit code is 0 if the run succeeded.
+/// Executes one run. The exit code is 0 if the run succeeded.
 pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
     if args.force {
         bail!(
@@ -146,7 +146,7 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
     Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Log lines would break the progress bar, so they are hidden unless `telemetry.log` is configured.
+/// Hides log lines below warnings if a progress bar is shown, unless `telemetry.log` is configured.
 pub(super) fn quiet_on_terminal(config: &mut Config) {
     if std::io::stderr().is_terminal() && config.telemetry.log == LogFilter::default() {
         config.telemetry.log = LogFilter::warnings();
@@ -165,8 +165,8 @@ async fn confirm(app: &App, request: &RunRequest) -> anyhow::Result<()> {
     tokio::task::spawn_blocking(confirmation).await?
 }
 
-/// Starts a run. If an earlier run's process died, finishes that run first. Returns `None` if this
-/// was interrupted.
+/// Starts a run. If the process of an earlier run died, finishes that run first. Returns `None` if
+/// the earlier run was cancelled by a signal.
 pub(super) async fn start(
     reconciler: &Arc<Reconciler>,
     request: RunRequest,
@@ -181,7 +181,7 @@ pub(super) async fn start(
         if !reconciler.app.db.runs().is_unclaimed(held).await? {
             bail!("{}; wait for it, or cancel it", StartError::Held(held));
         }
-        tracing::info!(run = %held, "finishing this run first, because its process died");
+        tracing::info!(run = %held, "the process of an earlier run died; its run is finished first");
         if let Some(handle) = reconciler.join(held).await
             && watch(reconciler, handle, time_limit).await?.status == RunStatus::Cancelled
         {
@@ -191,7 +191,7 @@ pub(super) async fn start(
 }
 
 /// Shows a progress bar on a terminal until the run ends. Ctrl-C or SIGTERM cancels the run, and
-/// the process ends at most `patience` later.
+/// the process ends at most `time_limit` later.
 pub(super) async fn watch(
     reconciler: &Arc<Reconciler>,
     handle: RunHandle,
@@ -229,8 +229,8 @@ pub(super) async fn watch(
     Ok(run)
 }
 
-/// Prints one line for each finding of a dry run, and for each deletion or abort that a real run
-/// would do.
+/// Prints one line for each finding of a run. The findings of a dry run include the deletions and
+/// aborts that a real run would execute.
 pub(super) async fn list_findings(reconciler: &Reconciler, run: &Run) -> anyhow::Result<()> {
     let mut cursor = None;
     loop {

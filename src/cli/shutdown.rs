@@ -66,7 +66,7 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Lists `work` as still running until it has ended.
+    /// Waits for `work`. Until it has ended, an exit at the deadline reports `name` as still running.
     pub async fn track<T>(&self, name: &'static str, work: impl Future<Output = T>) -> T {
         self.running().insert(name);
         let result = work.await;

@@ -38,7 +38,7 @@ enum Action {
         /// A scope; repeatable: uploads:write, uploads:read, tracks:write, tracks:read, admin.
         #[arg(long = "scope", required = true, value_name = "SCOPE")]
         scopes: Vec<Scope>,
-        /// Its lifetime, such as 90d; by default until it is revoked.
+        /// The key's lifetime, such as 90d. Without it, the key is valid until it is revoked.
         #[arg(long, value_parser = lifetime)]
         expires_in: Option<TimeDelta>,
         /// A description.
@@ -121,7 +121,7 @@ async fn act(db: &Db, action: &Action) -> anyhow::Result<ExitCode> {
             } else {
                 // Only the key goes to stdout, so that `$(... token create ...)` works.
                 println!("{}", text.expose_secret());
-                eprintln!("id {}; it is not shown again", key.id);
+                eprintln!("id {}; the key is not shown again", key.id);
             }
             Ok(ExitCode::SUCCESS)
         }

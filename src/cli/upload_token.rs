@@ -64,7 +64,7 @@ struct CreateArgs {
     /// The policy of the uploads.
     #[arg(long, value_parser = policy)]
     policy: PolicyName,
-    /// Its lifetime, such as 15min or 7d; 1h by default, 30d at most.
+    /// The token's lifetime, such as 15min or 7d; 1h by default, 30d at most.
     #[arg(long, value_parser = lifetime)]
     expires_in: Option<TimeDelta>,
     /// How many uploads the token can create.
@@ -139,7 +139,7 @@ async fn create(config: &Config, db: &Db, args: &CreateArgs) -> anyhow::Result<E
     } else {
         // Only the token goes to stdout, so that `$(... upload-token create ...)` works.
         println!("{}", issued.text.expose_secret());
-        eprintln!("id {}; it is not shown again", issued.token.id);
+        eprintln!("id {}; the token is not shown again", issued.token.id);
     }
     Ok(ExitCode::SUCCESS)
 }

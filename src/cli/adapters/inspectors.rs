@@ -29,7 +29,7 @@ fn inspector(name: &str, settings: &InspectorConfig, config: &Config) -> Option<
             secret: settings.key()?,
             client: OutboundClient::new(timeout, config.webhooks.allow_private),
         }),
-        // It is part of the verification.
+        // `media` runs during the verification, not after it.
         InspectorKind::Media => return None,
     };
     Some(Inspector {

@@ -90,7 +90,7 @@ impl Adapters {
             let opened = OpenedStore::open(name, store, &http).await?;
             let ready = async || opened.ready(name, config).await;
             let store = if is_former {
-                // Old files only: the service starts without them.
+                // The store has only old files, so the service starts without it.
                 ready().await.unwrap_or_else(|error| {
                     tracing::warn!(
                         store = name,
@@ -154,8 +154,9 @@ impl Adapters {
     }
 }
 
-/// Whether a configured store may be that of a location: it has its name and its bucket, or it has the
-/// bucket of a store that is no longer configured and may have been renamed.
+/// Whether the configured store `name` may contain the files of a location. It must have the
+/// location's bucket, and either the name of the location's store, or that store must no longer be
+/// configured with this bucket, because then it may have been renamed.
 fn may_be_at(config: &Config, location: &Location, name: &str) -> bool {
     let is_at = |name: &str| {
         let store = config.storage.get(name);
@@ -164,8 +165,8 @@ fn may_be_at(config: &Config, location: &Location, name: &str) -> bool {
     is_at(name) && (location.store == name || !is_at(&location.store))
 }
 
-/// How much damage one run may do, and how much all single requests together may do in one hour. The
-/// same limit applies to both.
+/// The limit of damage of one run. The same limit applies to all requests and events of one hour
+/// together.
 fn damage_limit(config: &Config) -> DamageLimit {
     let reconcile = &config.reconcile;
     DamageLimit {
@@ -204,7 +205,7 @@ pub fn webhook_client(config: &Config) -> OutboundClient {
 /// starting: bucket events are only hints.
 pub async fn workers(config: &Config) -> anyhow::Result<WorkerSettings> {
     let endpoints = config.webhooks.endpoints.iter().filter_map(|(name, endpoint)| {
-        // The validated configuration has both.
+        // A validated configuration has a URL and a key for each endpoint.
         Some(Endpoint { name: name.clone(), url: endpoint.url()?, secret: endpoint.key()? })
     });
     let sqs = &config.events.sqs;

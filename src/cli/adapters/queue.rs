@@ -9,7 +9,7 @@ use crate::storage::queue::{Queue as _, Sqs, SqsSettings};
 use crate::storage::s3::{DEFAULT_REGION, S3Credentials, region_of_environment};
 use crate::telemetry::chain;
 
-/// The queue of `[events.sqs]`; `None` if it names none. Nothing is sent yet.
+/// The queue of `[events.sqs]`, or `None` if none is configured. Sends no request.
 pub async fn open(sqs: &SqsConfig, http: &SharedHttpClient) -> anyhow::Result<Option<Sqs>> {
     let Some(queue_url) = sqs.url() else { return Ok(None) };
     let credentials = S3Credentials::configured(
@@ -21,7 +21,7 @@ pub async fn open(sqs: &SqsConfig, http: &SharedHttpClient) -> anyhow::Result<Op
         Some(region) => region,
         None => region_of_environment()
             .await
-            // Servers other than Amazon's mostly ignore the region.
+            // Most servers other than Amazon's ignore the region.
             .or_else(|| sqs.endpoint.is_some().then(|| DEFAULT_REGION.to_owned()))
             .ok_or_else(|| anyhow!("events.sqs.region: is missing; set the region of the queue"))?,
     };

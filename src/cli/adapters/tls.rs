@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::TlsConfig;
 
-/// Reads the files of `server.tls`; `None` if it names none.
+/// Reads the files of `server.tls`; `None` if none are configured.
 pub fn server_config(config: &TlsConfig) -> anyhow::Result<Option<ServerConfig>> {
     let (Some(cert), Some(key)) = (&config.cert, &config.key) else { return Ok(None) };
     let chain = CertificateDer::pem_file_iter(Path::new(cert))
@@ -26,7 +26,7 @@ pub fn server_config(config: &TlsConfig) -> anyhow::Result<Option<ServerConfig>>
         .with_single_cert(chain, secret)
         .map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
-                anyhow!("server.tls.key: {key} is not the key of server.tls.cert")
+                anyhow!("server.tls.key: {key} is not the private key of server.tls.cert")
             }
             rustls::Error::InvalidCertificate(_) => {
                 anyhow::Error::new(error).context(format!("server.tls.cert: {cert}"))

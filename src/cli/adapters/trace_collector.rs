@@ -1,4 +1,4 @@
-//! Sends traces to their collector with the service's own HTTP client.
+//! Sends traces to the configured collector, with the service's own HTTP client.
 
 use std::time::Duration;
 

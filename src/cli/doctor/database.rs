@@ -11,7 +11,7 @@ use crate::telemetry::chain;
 
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
     let url = config.database.url.expose();
-    // Opening it would create it.
+    // If the file does not exist, opening the database would create it.
     if let Some(file) = sqlite_file(url).filter(|file| !file.exists()) {
         let saw = format!("there is no file {}", file.display());
         let mend = "Correct database.url, or create it: `upload-coordinator migrate up`.";
@@ -28,7 +28,10 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
             let saw = format!("responds within {} ms", began.elapsed().as_millis().max(1));
             let found = vec![Check::pass("database", saw), migrations(&db).await];
             if let Err(error) = db.close().await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "did not close");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the database did not close"
+                );
             }
             found
         }
@@ -60,7 +63,7 @@ async fn migrations(db: &Db) -> Check {
             "Run the newer version that has migrated the database.",
         ),
         Err(error) => {
-            let mend = "Check that it is the right database.";
+            let mend = "Check that database.url names the database of this service.";
             Check::fail(NAME, chain(&error), mend)
         }
     }

@@ -18,7 +18,7 @@ use crate::net::clamd::{Clamd, Scan, ScanError};
 use crate::storage::probe::Check;
 use crate::telemetry::chain;
 
-/// The age above which signatures are reported, in days.
+/// The age above which virus signatures are reported as old.
 const MAX_SIGNATURE_AGE: TimeDelta = TimeDelta::days(7);
 
 /// The test file that every virus scanner reports. It is written backwards, so that no scanner
@@ -29,7 +29,7 @@ const EICAR_BACKWARDS: &str =
 /// The block size of tar archives.
 const BLOCK: usize = 512;
 
-/// The size of a tar archive of two files, without the first file.
+/// The size of a tar archive of two files, without the content of the first file.
 const ARCHIVE: u64 = 5 * BLOCK as u64;
 
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
@@ -144,7 +144,7 @@ fn archive(size: u64) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 
     let test = eicar();
     let mut last = header("eicar.com", test.len() as u64).to_vec();
     last.extend(test);
-    // The rest of the block, and the two empty blocks that end the archive.
+    // Zeros up to the end of the block, and the two empty blocks that end the archive.
     last.resize(2 * BLOCK + 2 * BLOCK, 0);
     let first = Bytes::copy_from_slice(&header("filler", filler));
     let zeros = Bytes::from_static(&[0; BLOCK]);
@@ -179,7 +179,7 @@ fn header(name: &str, size: u64) -> [u8; BLOCK] {
 async fn http(config: &Config, name: &str, inspector: &InspectorConfig) -> Option<Check> {
     let client = adapters::webhook_client(config);
     Some(match client.head(&inspector.url()?).await {
-        // It may refuse HEAD: any response shows that it can be reached.
+        // The inspector may refuse HEAD. Any response shows that it can be reached.
         Ok(status) => Check::pass(name.to_owned(), format!("responds (HTTP {status} to HEAD)")),
         Err(error) => {
             let mend =

@@ -24,7 +24,7 @@ use crate::telemetry::chain;
 /// other checks report that.
 pub(super) async fn checks(config: &Config, store: &Store) -> Vec<Check> {
     let url = config.database.url.expose();
-    // Opening it would create it.
+    // If the file does not exist, opening the database would create it.
     if super::database::sqlite_file(url).is_some_and(|file| !file.exists()) {
         return Vec::new();
     }
@@ -34,7 +34,7 @@ pub(super) async fn checks(config: &Config, store: &Store) -> Vec<Check> {
     }
     let found = of_store(config, store, db.clone()).await;
     if let Err(error) = db.close().await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "did not close");
+        tracing::warn!(error = &error as &dyn std::error::Error, "the database did not close");
     }
     found
 }

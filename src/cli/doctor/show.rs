@@ -8,7 +8,7 @@ use crate::storage::probe::{Check, Outcome};
 
 /// The longest line, so that it fits into a terminal of 100 columns.
 const WIDTH: usize = 98;
-/// The column of a check's result: after two spaces, the outcome and the longest name.
+/// The column where a check's result begins, after the outcome and the name.
 const INDENT: usize = 29;
 
 pub(super) fn text(found: &Diagnosis) -> String {
@@ -72,7 +72,7 @@ fn checks(out: &mut String, checks: &[Check], colours: bool) {
 }
 
 /// Wraps a text at [`WIDTH`], with `indent` spaces before each further line. A line that begins
-/// with a brace is meant to be copied and is not wrapped.
+/// with a brace is JSON that the reader copies, so it is not wrapped.
 fn wrapped(text: &str, indent: usize) -> String {
     let mut out = String::new();
     for (number, line) in text.lines().enumerate() {

@@ -18,7 +18,7 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
 
 async fn check(client: &crate::net::OutboundClient, name: &str, url: Url) -> Check {
     match client.head(&url).await {
-        // A receiver may refuse HEAD: any response shows that it can be reached.
+        // The receiver may refuse HEAD. Any response shows that it can be reached.
         Ok(status) => Check::pass(name.to_owned(), format!("responds (HTTP {status} to HEAD)")),
         Err(error @ NetError::PrivateAddress) => Check::fail(
             name.to_owned(),

@@ -19,8 +19,8 @@ use crate::reconcile::throttle::Throttle;
 /// Uploads per page.
 const PAGE: u64 = 500;
 
-/// The number of consecutive failures of an inspector that end the backfill: it is down, and the
-/// same would happen to every file.
+/// After this number of consecutive failures of an inspector, the backfill ends. The inspector is
+/// probably down, so it would fail for every other file too.
 const MAX_FAILURES: u32 = 20;
 
 /// The files to inspect, and the speed.
@@ -42,7 +42,7 @@ struct Session<'a> {
     app: &'a App,
     dry_run: bool,
     throttle: Throttle,
-    /// Whether no further file is started.
+    /// Whether the session ends. No further file is started then.
     stopped: AtomicBool,
 }
 
@@ -98,7 +98,7 @@ impl Session<'_> {
         for policy in policies {
             let queued = policy.inspect.iter().filter_map(|name| self.app.inspectors.get(name));
             let media = policy.media.iter().map(|_| (Backfiller::Media, 0));
-            // It is the cheapest one.
+            // `media` is first, because it is the cheapest inspector.
             let mut inspectors: Vec<_> = media.collect();
             inspectors.extend(queued.map(|inspector| (Backfiller::Queued(inspector), 0)));
             let mut after: Option<String> = None;

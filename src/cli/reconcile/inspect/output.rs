@@ -1,6 +1,6 @@
-//! What `reconcile --inspect` prints: each file that was not accepted, at once, and the numbers at
-//! the end. So a backfill of any length needs no memory, and one that is killed has listed what it
-//! did.
+//! The output of `reconcile --inspect`. A file that was not accepted is printed at once, and the
+//! counts are printed at the end. So the memory does not grow with the number of files, and a
+//! backfill that is killed has already printed its results.
 
 use std::io::{self, Write as _};
 
@@ -81,7 +81,7 @@ impl Output {
         print(&format!("{separator}{}", serde_json::to_string(&finding)?))
     }
 
-    /// Prints the numbers, and returns them.
+    /// Prints the counts, and returns them.
     pub fn end(self) -> io::Result<Counts> {
         let counts = self.counts;
         if self.json {
