@@ -9,7 +9,7 @@ use super::idempotency::IdempotencyKey;
 use super::{App, AppError, Result};
 use crate::db::idempotency::Claim;
 use crate::domain::inspection::Annotations;
-use crate::domain::limits::{MAX_OBJECT_SIZE, MAX_PUT_SIZE};
+use crate::domain::limits::MAX_OBJECT_SIZE;
 use crate::domain::metadata::check_metadata;
 use crate::domain::parts::PartPlan;
 use crate::domain::policy::FieldErrors;
@@ -18,8 +18,8 @@ use crate::domain::upload::{Declared, Deletion, State, Strategy};
 use crate::domain::{
     LocationNumber, Owner, Policy, PolicyName, Principal, Status, Subject, Upload, UploadId,
 };
-use crate::storage::Store;
 use crate::storage::signer::{Operation, PostRequest, PutRequest, SignedRequest};
+use crate::storage::{Capabilities, Store};
 use crate::telemetry::metrics as names;
 
 /// A request for a new upload.
@@ -168,7 +168,7 @@ impl App {
         let ttl = Self::url_ttl(policy, new.expires_in)?;
         let subject = new.attach_to.clone();
         let (divided_by, with_location) = (new.divided_by, new.with_location);
-        let upload = self.new_upload(id, by.owner(), (policy, location), new, ttl);
+        let upload = self.new_upload(id, by.owner(), (policy, store, location), new, ttl);
         let token = by.token().map(|token| token.id);
         // If the store refuses the condition, it is not signed, unless the client requires it.
         let write_once = upload.write_once && can_be_write_once(store, strategy);
@@ -197,7 +197,7 @@ impl App {
         &self,
         id: UploadId,
         owner: &Owner,
-        (policy, location): (&Policy, LocationNumber),
+        (policy, store, location): (&Policy, &Store, LocationNumber),
         new: NewUpload,
         ttl: TimeDelta,
     ) -> Upload {
@@ -213,7 +213,7 @@ impl App {
             }
         };
         let planned = strategy == Strategy::Multipart && new.divided_by == DividedBy::Service;
-        let plan = plan(policy, &new.declared).filter(|_| planned);
+        let plan = plan(policy, store, &new.declared).filter(|_| planned);
         Upload {
             id,
             owner: owner.clone(),
@@ -310,10 +310,13 @@ pub(super) fn record_created(upload: &Upload) {
         .increment(1);
 }
 
-/// Returns the strategy: as requested, otherwise multipart from the policy's threshold on.
+/// Returns the strategy: as requested, otherwise multipart from the policy's threshold on, and for
+/// a file that is too large for a single PUT.
 fn choose_strategy(policy: &Policy, store: &Store, new: &NewUpload) -> Strategy {
-    let large = new.declared.size.is_some_and(|size| size >= policy.multipart_threshold);
-    let auto = if large && store.capabilities.multipart && plan(policy, &new.declared).is_some() {
+    let Capabilities { multipart, max_put_size, .. } = *store.capabilities;
+    let is_large = |size| size >= policy.multipart_threshold || size > max_put_size;
+    let large = new.declared.size.is_some_and(is_large);
+    let auto = if large && multipart && plan(policy, store, &new.declared).is_some() {
         Strategy::Multipart
     } else {
         Strategy::Put
@@ -334,8 +337,9 @@ fn can_be_write_once(store: &Store, strategy: Strategy) -> bool {
     }
 }
 
-fn plan(policy: &Policy, declared: &Declared) -> Option<PartPlan> {
-    PartPlan::new(declared.size?, policy.part_size)
+/// The division into parts of the policy's size, as far as the store accepts parts of that size.
+fn plan(policy: &Policy, store: &Store, declared: &Declared) -> Option<PartPlan> {
+    PartPlan::new(declared.size?, policy.part_size.min(store.capabilities.max_part_size))
 }
 
 fn check(
@@ -369,16 +373,17 @@ fn check_strategy(
         );
     }
     let size = new.declared.size;
-    let too_much = size.is_some_and(|size| size > MAX_PUT_SIZE);
+    let max_put_size = store.capabilities.max_put_size;
+    let too_much = size.is_some_and(|size| size > max_put_size);
     match strategy {
         Strategy::Put if too_much => {
-            errors.add("size", format!("A single PUT can have at most {MAX_PUT_SIZE} bytes"));
+            errors.add("size", format!("A single PUT can have at most {max_put_size} bytes"));
         }
         Strategy::Post if !store.capabilities.post_policy => {
             errors.add("strategy", "The store does not accept form uploads");
         }
         Strategy::Post if too_much => {
-            errors.add("size", format!("A form upload can have at most {MAX_PUT_SIZE} bytes"));
+            errors.add("size", format!("A form upload can have at most {max_put_size} bytes"));
         }
         Strategy::Post if new.write_once == Some(true) => {
             errors.add("write_once", "A form upload can't be write-once");
@@ -396,7 +401,7 @@ fn check_strategy(
             errors.add("size", "An upload in parts needs a declared size");
         }
         // The policy has already refused a size of zero.
-        Strategy::Multipart if size != Some(0) && plan(policy, &new.declared).is_none() => {
+        Strategy::Multipart if size != Some(0) && plan(policy, store, &new.declared).is_none() => {
             errors.add("size", format!("An object can have at most {MAX_OBJECT_SIZE} bytes"));
         }
         Strategy::Put | Strategy::Post | Strategy::Multipart | Strategy::Direct | Strategy::Tus => {

@@ -85,7 +85,8 @@ impl App {
         self.require_bucket(policy, location)?;
         self.db.tracks().find(owner, request.track).await?.ok_or(AppError::NotFound("track"))?;
 
-        let (part_size, checked) = (self.direct.part_size, store.capabilities.checked_parts);
+        let (part_size, checked) =
+            (self.direct.part_size_for(store), store.capabilities.checked_parts);
         let mut file = File::new(body, policy, part_size, length, digests, checked);
         let first = file.next_part().await?;
         file.check_start(&declared, &first)?;
@@ -94,7 +95,7 @@ impl App {
             strategy: Some(Strategy::Direct),
             ..NewUpload::default()
         };
-        let target = (policy, location);
+        let target = (policy, store, location);
         let upload = self.new_upload(UploadId(self.ids.uuid()), owner, target, new, policy.url_ttl);
         let upload =
             self.db.uploads().create(upload, Some(Subject::of_track(request.track))).await?;

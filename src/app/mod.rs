@@ -120,7 +120,7 @@ pub enum AppError {
     /// The caller's upload token does not allow the request.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// The policy of a row is no longer configured, or its location is unknown.
+    /// The policy of a row is no longer configured.
     #[error("`{0}` is no longer configured")]
     Unconfigured(String),
     /// The store of a former location is no longer configured.
@@ -193,6 +193,12 @@ impl DirectSettings {
     /// `part_size` in bytes.
     pub fn new(enabled: bool, part_size: usize) -> Self {
         Self { enabled, part_size, spare_parts: tokio::sync::Semaphore::new(SPARE_PARTS) }
+    }
+
+    /// The size of a part in bytes, as far as the store accepts parts of that size.
+    fn part_size_for(&self, store: &Store) -> usize {
+        let largest = usize::try_from(store.capabilities.max_part_size).unwrap_or(usize::MAX);
+        self.part_size.min(largest)
     }
 }
 

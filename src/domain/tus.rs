@@ -11,7 +11,7 @@ use md5::{Digest as _, Md5};
 use ring::digest;
 
 use super::checksum::Checksum;
-use super::limits::{MAX_PART_SIZE, MAX_PARTS};
+use super::limits::MAX_PARTS;
 
 /// A stored range of bytes of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,11 +62,11 @@ pub struct TusUpload {
 
 /// The minimum size of the next parts in bytes. It is `usual`, or more if the part numbers that are
 /// left would not be enough for `remaining` bytes. A fifth of the numbers is reserved for
-/// interrupted parts.
-pub fn least_part(usual: u64, remaining: u64, next_part: u16) -> u64 {
+/// interrupted parts. Twice the minimum size is at most `largest`, the store's largest part.
+pub fn least_part(usual: u64, largest: u64, remaining: u64, next_part: u16) -> u64 {
     let numbers = u64::from((MAX_PARTS + 1).saturating_sub(next_part)).max(1);
     let least = remaining.saturating_add(remaining / 4).div_ceil(numbers);
-    usual.max(least).min(MAX_PART_SIZE / 2)
+    usual.max(least).min(largest / 2)
 }
 
 /// The size of the next part, at most twice the minimum size. `None` if the bytes are to be saved
@@ -169,6 +169,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::limits::MAX_PART_SIZE;
 
     const LEAST: u64 = 5 << 20;
 
@@ -196,14 +197,16 @@ mod tests {
 
     #[test]
     fn a_file_of_the_largest_size_fits_into_the_numbers_that_are_left() {
-        assert_eq!(least_part(LEAST, 1 << 30, 1), LEAST);
+        assert_eq!(least_part(LEAST, MAX_PART_SIZE, 1 << 30, 1), LEAST);
         let whole = 5 << 40;
-        let least = least_part(LEAST, whole, 1);
+        let least = least_part(LEAST, MAX_PART_SIZE, whole, 1);
         assert!(whole / least <= 8000, "{least}");
-        let late = least_part(LEAST, whole / 4, 9000);
+        let late = least_part(LEAST, MAX_PART_SIZE, whole / 4, 9000);
         assert!(whole / 4 / late <= 1001 && late <= MAX_PART_SIZE / 2, "{late}");
+        let largest = 4000 << 20;
+        assert!(2 * least_part(LEAST, largest, whole, MAX_PARTS) <= largest);
         // No number is left. The caller is refused when it requests one.
-        assert!(least_part(LEAST, 1, MAX_PARTS + 1) >= LEAST);
+        assert!(least_part(LEAST, MAX_PART_SIZE, 1, MAX_PARTS + 1) >= LEAST);
     }
 
     proptest! {

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::checksum::Algorithm;
+use crate::domain::limits::{MAX_PART_SIZE, MAX_PUT_SIZE};
 
 /// What a store enforces and returns, as documented, configured or probed. The service verifies
 /// every object on arrival anyway. A capability lets the store refuse it earlier, or saves a
@@ -79,6 +80,10 @@ pub struct Capabilities {
     /// `x-amz-server-side-encryption: AES256` is accepted, and HEAD shows it.
     #[serde(default)]
     pub sse: bool,
+    /// The largest object that a single PUT can write, in bytes.
+    pub max_put_size: u64,
+    /// The largest part of a multipart upload, in bytes.
+    pub max_part_size: u64,
 }
 
 /// What a store does with `If-None-Match: *`.
@@ -123,6 +128,8 @@ impl Capabilities {
             versioning: false,
             object_lock: false,
             sse: true,
+            max_put_size: MAX_PUT_SIZE,
+            max_part_size: MAX_PART_SIZE,
         }
     }
 
@@ -153,6 +160,9 @@ impl Capabilities {
             versioning: false,
             object_lock: false,
             sse: false,
+            // Stores document their own limits. A probe cannot find them.
+            max_put_size: MAX_PUT_SIZE,
+            max_part_size: MAX_PART_SIZE,
         }
     }
 

@@ -43,7 +43,8 @@ impl App {
         policy.check_declared(&Declared { size, max_size, ..Declared::default() }, "file")?;
         // The declared checksum is recorded.
         let digests = upload.declared.checksum.clone().into_iter().chain(sent.digests).collect();
-        let (part_size, checked) = (self.direct.part_size, store.capabilities.checked_parts);
+        let (part_size, checked) =
+            (self.direct.part_size_for(store), store.capabilities.checked_parts);
         let mut file = File::new(body, policy, part_size, declared.size, digests, checked)
             .with_max_size(max_size);
         let first = file.next_part().await?;

@@ -105,7 +105,8 @@ impl<'a> Writer<'a> {
     /// The minimum size of the next part.
     pub(super) fn least(&self) -> u64 {
         let remaining = self.limit().saturating_sub(self.parts_end);
-        least_part(self.app.direct.part_size as u64, remaining, self.state.next_part)
+        let largest = self.store.capabilities.max_part_size;
+        least_part(self.app.direct.part_size as u64, largest, remaining, self.state.next_part)
     }
 
     pub(super) fn appended(&self) -> Appended {

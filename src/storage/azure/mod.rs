@@ -126,6 +126,9 @@ impl Capabilities {
             object_lock: false,
             // Every blob is encrypted.
             sse: true,
+            // "Scalability and performance targets for Blob storage".
+            max_put_size: 5000 << 20,
+            max_part_size: 4000 << 20,
         }
     }
 }

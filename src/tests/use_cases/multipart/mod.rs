@@ -1,11 +1,14 @@
 //! Multipart uploads: planned, sent, resumed, completed and abandoned.
 
+use std::sync::Arc;
+
 use upload_coordinator::app::AppError;
 use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::domain::checksum::{Algorithm, Checksum};
 use upload_coordinator::domain::limits::MIN_PART_SIZE;
 use upload_coordinator::domain::upload::{Declared, Strategy};
 use upload_coordinator::domain::{Status, Upload};
+use upload_coordinator::storage::capabilities::Capabilities;
 use upload_coordinator::storage::memory::Operation;
 use upload_coordinator::storage::{ObjectStore as _, PartIntegrity};
 
@@ -112,6 +115,39 @@ async fn auto_is_multipart_from_the_threshold_on_and_a_put_below_it() {
             (in_parts, in_parts)
         });
     }
+}
+
+/// Azure's limits, and a policy with the largest values of the configuration.
+#[tokio::test]
+async fn a_store_with_lower_limits_gets_parts_that_it_accepts() {
+    let (put, part) = (5000 << 20, 4000 << 20);
+    let mut world = World::with(|policy| {
+        (policy.max_size, policy.multipart_threshold, policy.part_size) =
+            (5 << 40, 5 << 30, 5 << 30);
+    })
+    .await;
+    let mut app = world.replica().await;
+    let store = app.stores.get_mut("default").unwrap();
+    let capabilities = (*store.capabilities).clone();
+    let capabilities = Capabilities { max_put_size: put, max_part_size: part, ..capabilities };
+    store.capabilities = capabilities.into();
+    app.check_buckets().await.unwrap();
+    world.app = Arc::new(app);
+    let new = |size, strategy| NewUpload {
+        declared: Declared { size: Some(size), ..Declared::default() },
+        strategy,
+        ..NewUpload::default()
+    };
+    assert_eq!(world.create(new(put, None)).await.strategy, Strategy::Put);
+    for size in [put + 1, 5 << 30, 5 << 40] {
+        let upload = world.create(new(size, None)).await;
+        assert_eq!(upload.strategy, Strategy::Multipart, "{size}");
+        assert_eq!(upload.part_size, Some(part), "{size}");
+    }
+    let refused =
+        world.app.create_upload(&world.owner, new(put + 1, Some(Strategy::Put))).await.unwrap_err();
+    let AppError::Invalid(errors) = refused else { panic!("{refused:?}") };
+    assert_eq!(errors.0["size"], ["A single PUT can have at most 5242880000 bytes"]);
 }
 
 #[tokio::test]
