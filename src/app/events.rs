@@ -76,8 +76,8 @@ impl App {
             return Ok(None);
         };
         let Some(upload) = self.db.uploads().find_any_owner(id).await? else { return Ok(None) };
-        // Stores with buckets of the same name may have objects with the same key. The HEAD is sent to
-        // the store of the upload.
+        // Stores with buckets of the same name may have objects with the same key. The HEAD is sent
+        // to the store of the upload.
         let is_ours = upload.key.as_str() == event.key
             && self.policies.contains_key(&upload.policy)
             && self.location_of(&upload).await?.bucket == event.bucket;

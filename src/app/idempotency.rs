@@ -28,9 +28,9 @@ pub struct IdempotencyKey {
 impl App {
     /// Creates a resource once per owner and key.
     ///
-    /// `create` gets the claim on the key, and the resource must get the id of the claim. It
-    /// completes the claim in the transaction that creates the resource. Without a key there is no
-    /// claim. `load` returns the resource that an earlier request created.
+    /// `create` gets the claim on the key; without a key there is no claim. `create` must give the
+    /// resource the claim's id, and complete the claim in the transaction that creates the
+    /// resource. `load` returns the resource that an earlier request created.
     ///
     /// Fails with [`AppError::KeyMismatch`] if the key belongs to another request, with
     /// [`AppError::KeyInFlight`] while the first request is in progress, and with the errors of

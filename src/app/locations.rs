@@ -82,8 +82,8 @@ impl App {
         }
     }
 
-    /// All locations of a policy in the order of their numbers, including those that other processes
-    /// have added.
+    /// All locations of a policy in the order of their numbers, including those that other
+    /// processes have added.
     ///
     /// # Errors
     /// If the database fails. A policy whose store is not configured has its former locations only.

@@ -270,9 +270,9 @@ impl App {
         Ok(self.store_of(policy)?.capabilities.post_policy)
     }
 
-    /// Fails if the store of a new upload does not support S3's multipart requests, for clients that
-    /// send these requests themselves. If the caller has an upload token, the token's policy decides
-    /// which store it is.
+    /// Fails if the store of a new upload does not support S3's multipart requests, for clients
+    /// that send these requests themselves. If the caller has an upload token, the token's policy
+    /// decides which store it is.
     pub fn require_s3_multipart(
         &self,
         by: Principal<'_>,

@@ -77,8 +77,9 @@ enum Completion {
 }
 
 impl App {
-    /// Signs requests for some parts, and extends the deadline to their expiry. The expiry is at most
-    /// the policy's `max_url_ttl` after the creation or, if that is later, the current deadline.
+    /// Signs requests for some parts, and extends the deadline to their expiry. The expiry is at
+    /// most the policy's `max_url_ttl` after the creation or, if that is later, the current
+    /// deadline.
     pub async fn sign_parts(
         &self,
         by: impl Into<Principal<'_>>,
@@ -215,8 +216,8 @@ impl App {
         }
     }
 
-    /// Opens a multipart upload in the store for a pending upload, unless it already has one. `gone`
-    /// is the id of a multipart upload that the store no longer has. It is replaced.
+    /// Opens a multipart upload in the store for a pending upload, unless it already has one.
+    /// `gone` is the id of a multipart upload that the store no longer has. It is replaced.
     pub(super) async fn open_multipart(
         &self,
         upload: Upload,

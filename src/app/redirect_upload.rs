@@ -12,8 +12,8 @@ use crate::storage::signer::SignedRequest;
 impl App {
     /// Signs the PUT of a pending or expired upload now. A redirect can't add headers, so the
     /// client must have sent all headers that the signature covers. `is_sent` returns whether the
-    /// client sent a header with this value. `length` is the length of the body, if the client declared
-    /// it.
+    /// client sent a header with this value. `length` is the length of the body, if the client
+    /// declared it.
     ///
     /// # Errors
     /// If the upload's strategy is not put, if the upload accepts no file any more, if a header is

@@ -8,7 +8,7 @@ use super::{App, Result};
 use crate::db::DbError;
 use crate::domain::Timestamp;
 
-/// Rows in one batch: short enough that no writer waits long for it.
+/// Rows in one batch: few enough that other writers do not wait long for its transaction.
 const BATCH: u64 = 500;
 
 /// Age at which a delivery to an unknown endpoint is given up. During a deployment, other processes

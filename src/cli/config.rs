@@ -50,8 +50,8 @@ pub async fn run(file: Option<&Path>, args: &ConfigArgs) -> anyhow::Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// Probes and prints the capabilities of each store. They are printed as comments, so that the whole
-/// output is a valid configuration file.
+/// Probes and prints the capabilities of each store. They are printed as comments, so that the
+/// whole output is a valid configuration file.
 async fn show_capabilities(config: &Config) -> anyhow::Result<ExitCode> {
     config.require_stores()?;
     let http = http_client();

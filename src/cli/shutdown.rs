@@ -66,7 +66,8 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Waits for `work`. Until it has ended, an exit at the deadline reports `name` as still running.
+    /// Waits for `work`. Until it has ended, an exit at the deadline reports `name` as still
+    /// running.
     pub async fn track<T>(&self, name: &'static str, work: impl Future<Output = T>) -> T {
         self.running().insert(name);
         let result = work.await;

@@ -107,7 +107,7 @@ impl App {
             match check.put(&taken, Some(&found.etag)).await {
                 Ok(()) => {
                     tracing::warn!(policy = %location.policy, instance = %instance.id,
-                        "the marker was taken back");
+                        "the marker was reclaimed");
                     return Ok(());
                 }
                 Err(AppError::Store(StoreError::PreconditionFailed)) => {}

@@ -108,12 +108,12 @@ impl App {
         self.check_location(&location, options).await
     }
 
-    /// Checks whether the bucket of a location is this database's. Writes the marker if this database
-    /// never wrote one, and replaces its lap if that is due.
+    /// Checks whether the bucket of a location is this database's. Writes the marker if this
+    /// database never wrote one, and replaces its lap if that is due.
     ///
     /// # Errors
-    /// If the location's store is not configured any more, if the store or the database fails, or if
-    /// the marker changes at each attempt.
+    /// If the location's store is not configured any more, if the store or the database fails, or
+    /// if the marker changes at each attempt.
     pub async fn check_location(
         &self,
         location: &Location,
@@ -129,9 +129,9 @@ impl App {
         Ok(identity)
     }
 
-    /// Whether `store` contains the marker that this database wrote at `location`. The location's store is
-    /// no longer configured under its old name. If the marker is there, `store` is the same store with a
-    /// new name.
+    /// Whether `store` contains the marker that this database wrote at `location`. The location's
+    /// store is no longer configured under its old name. If the marker is there, `store` is the
+    /// same store with a new name.
     pub(super) async fn has_marker_of(&self, location: &Location, store: &Store) -> Result<bool> {
         let options = CheckOptions { dry_run: true, ..CheckOptions::default() };
         MarkerCheck { app: self, location, store, options }.is_known().await
@@ -207,8 +207,8 @@ impl App {
         }
     }
 
-    /// Whether the last check found that the bucket of an upload is not known to be this database's.
-    /// `false` if this process has not checked it.
+    /// Whether the last check found that the bucket of an upload is not known to be this
+    /// database's. `false` if this process has not checked it.
     pub(super) fn has_unverified_bucket(&self, upload: &Upload) -> bool {
         self.buckets
             .find(&upload.policy, upload.location)

@@ -83,8 +83,8 @@ impl Backfiller<'_> {
         }
     }
 
-    /// Whether it has no result about a file yet. If `on_error` accepted the file without a verdict,
-    /// there is no result.
+    /// Whether it has no result about a file yet. If `on_error` accepted the file without a
+    /// verdict, there is no result.
     pub fn is_new(&self, upload: &Upload) -> bool {
         upload.annotations.get(&self.name()).is_none_or(|known| known.contains_key("error"))
     }

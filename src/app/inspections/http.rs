@@ -39,7 +39,7 @@ pub struct HttpExaminer {
 /// The body of a response.
 #[derive(Debug, Deserialize)]
 struct Response {
-    verdict: Said,
+    verdict: Decision,
     #[serde(default)]
     reason: Option<String>,
     #[serde(default)]
@@ -48,7 +48,7 @@ struct Response {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Said {
+enum Decision {
     Accept,
     Reject,
     Defer,
@@ -118,12 +118,12 @@ fn read(body: &[u8]) -> Result<Opinion, String> {
     check_annotation(&annotation)?;
     let reason = reason.map(clean).filter(|reason| !reason.trim().is_empty());
     Ok(match verdict {
-        Said::Accept => Opinion::Verdict(Verdict::Accept, annotation),
-        Said::Reject => {
+        Decision::Accept => Opinion::Verdict(Verdict::Accept, annotation),
+        Decision::Reject => {
             let reason = reason.unwrap_or_else(|| "rejected".to_owned());
             Opinion::Verdict(Verdict::Reject(reason), annotation)
         }
-        Said::Defer => Opinion::Deferred,
+        Decision::Defer => Opinion::Deferred,
     })
 }
 

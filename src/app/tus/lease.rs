@@ -1,9 +1,9 @@
 //! Allows one request at a time to write an upload, across processes.
 //!
 //! The newest request has priority: a client that lost its connection returns while the old request
-//! still waits for bytes that never arrive. So the newer request raises the upload's fence, which is
-//! the number of the newest request. The older request notices this, saves the bytes that it has,
-//! and releases the lease to the newer request. The lease of a process that has died expires.
+//! still waits for bytes that never arrive. So the newer request raises the upload's fence, which
+//! is the number of the newest request. The older request notices this, saves the bytes that it
+//! has, and releases the lease to the newer request. The lease of a process that has died expires.
 
 use std::time::Duration;
 
@@ -45,7 +45,8 @@ impl App {
     /// Takes the lease, from an older request if there is one.
     ///
     /// # Errors
-    /// [`TusError::Busy`] if the older request does not stop in time, or if an even newer one waits.
+    /// [`TusError::Busy`] if the older request does not stop in time, or if an even newer one
+    /// waits.
     pub(super) async fn take_lease(&self, upload: &Upload) -> Result<(Lease, TusUpload)> {
         let (id, tus) = (upload.id, self.db.tus());
         let Some(claim) = tus.claim(id, LEASE).await? else {

@@ -11,9 +11,9 @@
 //! request. Bytes that are too few for a part are saved as a *tail* before the response is sent. A
 //! tail is an object below the policy's prefix (`{prefix}.tails/{upload}/{writer}`). It is not
 //! stored in the database, because clients with small chunks send all their bytes this way, and
-//! would slow down all other requests. The rows that record where the bytes are ([`Piece`]) are committed
-//! after the object is stored, so each row has its object. When the upload ends, its folder is
-//! listed and all tails are deleted.
+//! would slow down all other requests. The rows that record where the bytes are ([`Piece`]) are
+//! committed after the object is stored, so each row has its object. When the upload ends, its
+//! folder is listed and all tails are deleted.
 //!
 //! One request writes at a time ([`lease`]). An upload that has tails also has a multipart upload.
 //! The record of its abort ensures that the tails are deleted, whatever fails.

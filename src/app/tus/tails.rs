@@ -11,8 +11,8 @@ use crate::domain::{ObjectKey, Status, Upload, UploadId};
 use crate::storage::{ListRequest, PutOptions, Store, StoreError};
 
 /// The maximum size in bytes of a tail that is joined with the next one. The next one must be at
-/// least as large. So a client that sends single bytes creates few objects, and each byte is written
-/// only a few times.
+/// least as large. So a client that sends single bytes creates few objects, and each byte is
+/// written only a few times.
 const SMALL: u64 = 256 << 10;
 
 impl Writer<'_> {

@@ -102,8 +102,8 @@ impl OpenedStore {
         self.backend.check_client(&SystemClock, &options, client).await
     }
 
-    /// The options of the probe. Its objects are stored below the prefix of a policy, because the access
-    /// key may be limited to that prefix.
+    /// The options of the probe. Its objects are stored below the prefix of a policy, because the
+    /// access key may be limited to that prefix.
     fn probe_options(&self, config: &Config, origins: &[String]) -> ProbeOptions {
         let store = &self.store().name;
         let mut policies = config.policies.values();

@@ -9,8 +9,8 @@ use anyhow::{Context as _, bail};
 /// The lock file in the data folder. It holds the id of the process that has the lock.
 const FILE: &str = "dev.lock";
 
-/// The lock, which `dev` holds while it uses its data folder. The operating system releases the lock when the process
-/// ends, even after `kill -9`. The lock file remains.
+/// The lock, which `dev` holds while it uses its data folder. The operating system releases the
+/// lock when the process ends, even after `kill -9`. The lock file remains.
 #[derive(Debug)]
 pub struct DataLock(#[expect(dead_code, reason = "an open file holds the lock")] File);
 

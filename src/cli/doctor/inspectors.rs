@@ -62,20 +62,20 @@ async fn clamd(name: &str, inspector: &InspectorConfig) -> Vec<Check> {
     };
     let now = SystemClock.now().naive_utc();
     let age = version.signatures_of.map(|at| now - at);
-    let said = &version.engine;
+    let engine = &version.engine;
     let mut checks = vec![match age {
         Some(age) if age <= MAX_SIGNATURE_AGE => Check::pass(
             name.to_owned(),
-            format!("{said}, signatures are {} days old", age.num_days()),
+            format!("{engine}, signatures are {} days old", age.num_days()),
         ),
         Some(age) => Check::warn(
             name.to_owned(),
-            format!("{said}, signatures are {} days old", age.num_days()),
+            format!("{engine}, signatures are {} days old", age.num_days()),
             "Have freshclam update the signatures daily.",
         ),
         None => Check::warn(
             name.to_owned(),
-            format!("{said}, without the official signatures"),
+            format!("{engine}, without the official signatures"),
             "Have freshclam fetch the signatures.",
         ),
     }];

@@ -75,7 +75,7 @@ async fn of_store(config: &Config, store: &Store, db: Db) -> Vec<Check> {
                 Check::fail(name, saw, mend)
             }
             Err(error) => {
-                let mend = "The key must be able to read and write below the policy's prefix.";
+                let mend = "Allow the access key to read and write below the policy's prefix.";
                 Check::fail(name, chain(&error), mend)
             }
         });
