@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use chrono::TimeDelta;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use self::object::{NotMoved, ObjectMove};
 use super::progress::At;
@@ -137,20 +137,34 @@ async fn move_page(
         .boxed()
     });
     let mut moves = stream::iter(moves).buffer_unordered(worker.transfers.concurrency);
+    let (sender, mut results) = mpsc::unbounded_channel();
+    let transfers = async move {
+        while let Some(result) = moves.next().await {
+            if sender.send(result).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    };
     let (mut events, mut failed) = (Vec::new(), Vec::new());
-    let mut saved_at = Instant::now();
-    while let Some((upload, moved)) = moves.next().await {
-        match moved {
-            Ok(relocation) => events.push((upload, relocation)),
-            Err(why) => failed.push((upload, why)),
+    let saving = async {
+        let mut saved_at = Instant::now();
+        while let Some((upload, moved)) = results.recv().await {
+            match moved {
+                Ok(relocation) => events.push((upload, relocation)),
+                Err(why) => failed.push((upload, why)),
+            }
+            if saved_at.elapsed() >= worker.settings.save_every {
+                let at = (Stage::Compare, cursors.0.clone());
+                save(worker, to, std::mem::take(&mut events), at).await?;
+                saved_at = Instant::now();
+            }
         }
-        if saved_at.elapsed() >= worker.settings.save_every {
-            let at = (Stage::Compare, cursors.0.clone());
-            save(worker, to, std::mem::take(&mut events), at).await?;
-            saved_at = Instant::now();
-        }
-    }
-    drop(moves);
+        Ok::<_, WorkError>(())
+    };
+    // Transfers continue while results are saved. A transfer that paused meanwhile could hold the
+    // database connection that the saving waits for.
+    tokio::try_join!(transfers, saving)?;
     // Counted together with the cursor, so that a page that is repeated after a crash counts them
     // once.
     report(worker, open.len(), failed);

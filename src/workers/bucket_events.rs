@@ -82,10 +82,12 @@ impl BucketEvents {
 
     async fn handle(&self, messages: Vec<Message>) -> Batch {
         let handled = stream::iter(messages).map(|message| self.handle_one(message));
-        let mut outcomes = handled.buffer_unordered(CONCURRENCY);
+        // All end before the queue is called. A message that paused during a slow call could hold a
+        // database connection.
+        let outcomes: Vec<_> = handled.buffer_unordered(CONCURRENCY).collect().await;
         let mut batch = Batch::default();
         let mut done = Vec::new();
-        while let Some(outcome) = outcomes.next().await {
+        for outcome in outcomes {
             let label = match outcome {
                 Outcome::Handled(message) => {
                     batch.handled += 1;

@@ -14,6 +14,7 @@ use upload_coordinator::domain::upload::Declared;
 use upload_coordinator::domain::{LocationNumber, Prefix, Status, Upload};
 use upload_coordinator::reconcile::StartError;
 use upload_coordinator::storage::memory::{MemoryStore, Operation};
+use upload_coordinator::storage::transfer::Sizes;
 use upload_coordinator::storage::{ObjectStore as _, PutOptions, StoreError};
 
 use crate::support::mp3;
@@ -236,6 +237,27 @@ async fn a_move_back_never_loses_an_object_to_the_deletion_of_its_old_copy() {
         assert_eq!(file(&back, upload).await, mp3(900, seed));
     }
     quiet_audit(&back).await;
+}
+
+#[tokio::test]
+async fn objects_of_parts_move_while_results_are_saved_on_the_only_connection() {
+    let (Moved { before, after, new, .. }, _) = Moved::with([]).await;
+    // Just over the size of one PUT: their parts are on record while they are copied.
+    let large = usize::try_from(Sizes::default().part).unwrap() + 1;
+    for n in 0..192 {
+        // The large ones are in one of sixteen shards, together with as many small ones.
+        let size = if n % 32 == 0 { large } else { 900 };
+        uploaded(&before, mp3(size, n)).await;
+    }
+    let process = after.process(|settings| settings.save_every = std::time::Duration::ZERO).await;
+    let id = process.start(request(&after, "default", false)).await;
+    let run = wait_for("the end of the move", async || {
+        let run = after.app.run(id).await.unwrap();
+        (run.status != RunStatus::Running).then_some(run)
+    })
+    .await;
+    assert_eq!((run.status, run.error), (RunStatus::Succeeded, None));
+    assert_eq!((run.counters.moves.moved, keys(&new).len()), (192, 192));
 }
 
 #[tokio::test]
