@@ -9,7 +9,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -25,6 +25,10 @@ const MAX_FORM_FILE: u64 = 512 * 1024 * 1024;
 
 /// The limit of everything before the file: the fields, and at most one chunk of the file.
 const MAX_FORM_FIELDS: usize = 1024 * 1024;
+
+/// The number of bytes of a form in which its fields and the header of its file are looked for:
+/// the fields, and what `s3s` does not count among them (delimiters and headers of fields).
+const MAX_FORM_BEGIN: usize = 2 * MAX_FORM_FIELDS;
 
 /// The maximum age of a form's signature. A form is valid until its policy expires, but `s3s` also
 /// refuses it if it is older than the clock skew that is allowed for other requests. This value
@@ -43,7 +47,7 @@ struct Form {
     /// Whether the form has the known access key. A wrong signature ends the request before the
     /// file is read.
     signed: Cell<bool>,
-    head: Arc<OnceLock<FormHead>>,
+    begin: Arc<FormBegin>,
     /// The key of the stored object.
     key: RefCell<Option<String>>,
 }
@@ -80,12 +84,12 @@ impl S3ConfigProvider for FormConfig {
     }
 }
 
-/// Runs the handling of one form, whose body is a [`FormBody`] with this `head`.
+/// Runs the handling of one form, whose body is a [`FormBody`] with this beginning.
 pub(crate) async fn scope<T>(
-    head: Arc<OnceLock<FormHead>>,
+    begin: Arc<FormBegin>,
     handling: impl Future<Output = T>,
 ) -> (T, Handled) {
-    let form = Form { signed: Cell::new(false), head, key: RefCell::default() };
+    let form = Form { signed: Cell::new(false), begin, key: RefCell::default() };
     FORM.scope(form, async {
         let result = handling.await;
         let key = FORM.with(|form| form.key.take());
@@ -107,14 +111,13 @@ fn is_signed() -> bool {
 /// would have no effect.
 pub(crate) fn resolve_key(key: &str) -> S3Result<String> {
     FORM.try_with(|form| {
-        let head = form.head.get();
-        if let Some(field) = head.and_then(|head| head.unsupported) {
+        let FormHead { file_name, unsupported } = form.begin.parse();
+        if let Some(field) = unsupported {
             let message =
                 format!("A form field implies functionality that is not implemented: {field}.");
             return Err(refuse(S3ErrorCode::NotImplemented, message));
         }
-        let name = head.map_or("", |head| head.file_name.as_str());
-        Ok(key.replace(FILE_NAME, name))
+        Ok(key.replace(FILE_NAME, &file_name))
     })
     .unwrap_or_else(|_| Ok(key.to_owned()))
 }
@@ -186,35 +189,47 @@ fn split<'a>(mut bytes: &'a [u8], delimiter: &'a [u8]) -> impl Iterator<Item = &
     })
 }
 
-/// The body of a form. Its first part is parsed while `s3s` reads the body.
-pub(crate) struct FormBody {
-    body: SharedBody,
+/// The beginning of a form: its fields and the header of its file.
+#[derive(Debug)]
+pub(crate) struct FormBegin {
+    /// `None` if the content type has no boundary.
     boundary: Option<String>,
-    /// The bytes received so far, until the header of the file is complete.
-    begin: Vec<u8>,
-    head: Arc<OnceLock<FormHead>>,
+    bytes: Mutex<Vec<u8>>,
 }
 
-impl FormBody {
-    pub(crate) fn new(body: SharedBody, content_type: &str, head: Arc<OnceLock<FormHead>>) -> Self {
+impl FormBegin {
+    pub(crate) fn new(content_type: &str) -> Self {
         let boundary = content_type.split(';').find_map(|pair| {
             let (name, value) = pair.trim().split_once('=')?;
             name.eq_ignore_ascii_case("boundary").then(|| value.trim_matches('"').to_owned())
         });
-        Self { body, boundary, begin: Vec::new(), head }
+        Self { boundary, bytes: Mutex::default() }
     }
 
-    fn read(&mut self, data: &Bytes) {
-        let Some(boundary) = &self.boundary else { return };
-        self.begin.extend_from_slice(data);
-        let head = FormHead::parse(&self.begin, boundary);
-        let is_read = head.is_some();
-        if let Some(head) = head {
-            let _ = self.head.set(head);
-        }
-        if is_read || self.begin.len() > MAX_FORM_FIELDS {
-            (self.boundary, self.begin) = (None, Vec::new());
-        }
+    fn extend(&self, data: &[u8]) {
+        let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = MAX_FORM_BEGIN - bytes.len();
+        bytes.extend_from_slice(&data[..data.len().min(missing)]);
+    }
+
+    /// Called once, when `s3s` has read the form. To parse after each frame would cost a client of
+    /// tiny frames nothing, and this server much time.
+    fn parse(&self) -> FormHead {
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let boundary = self.boundary.as_ref();
+        boundary.and_then(|boundary| FormHead::parse(&bytes, boundary)).unwrap_or_default()
+    }
+}
+
+/// The body of a form. It stores the form's beginning while `s3s` reads the body.
+pub(crate) struct FormBody {
+    body: SharedBody,
+    begin: Arc<FormBegin>,
+}
+
+impl FormBody {
+    pub(crate) fn new(body: SharedBody, begin: Arc<FormBegin>) -> Self {
+        Self { body, begin }
     }
 }
 
@@ -230,7 +245,7 @@ impl Body for FormBody {
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {
-            self.read(data);
+            self.begin.extend(data);
         }
         polled
     }

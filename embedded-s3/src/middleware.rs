@@ -24,7 +24,7 @@ use crate::body::SharedBody;
 use crate::clock::random_name;
 use crate::cors::Cors;
 use crate::error::{LOG, refuse};
-use crate::forms::{self, FormBody, FormConfig};
+use crate::forms::{self, FormBegin, FormBody, FormConfig};
 use crate::ops::Operations;
 use crate::store::Store;
 use crate::validation;
@@ -130,10 +130,10 @@ impl Middleware {
             return call(&self.inner.requests, request).await;
         };
         let bucket_url = form_location::bucket_url(&parts);
-        let head = Arc::default();
-        let body = FormBody::new(body, &content_type, Arc::clone(&head));
+        let begin = Arc::new(FormBegin::new(&content_type));
+        let body = FormBody::new(body, Arc::clone(&begin));
         let request = Request::from_parts(parts, Body::http_body(body));
-        let (response, form) = forms::scope(head, call(&self.inner.forms, request)).await;
+        let (response, form) = forms::scope(begin, call(&self.inner.forms, request)).await;
         let response = response?;
         if let Some(key) = form.key {
             return Ok(form_location::complete(response, &bucket_url, &key).await);

@@ -21,7 +21,9 @@ pub enum NetError {
     #[error("the request is malformed")]
     Malformed(#[source] Source),
     /// The host resolves only to private or loopback addresses, which are not allowed.
-    #[error("the host has only private addresses, and webhooks.allow_private is false")]
+    #[error(
+        "the host has only private or loopback addresses, and requests to these are not allowed"
+    )]
     PrivateAddress,
     /// The connection could not be made, or it broke before the response was complete.
     #[error("the connection failed")]
