@@ -45,12 +45,12 @@ impl DatabaseConfig {
     }
 }
 
-const UNESCAPED: &str = "has an unescaped character in the user or the password; write / as %2F, \
-                         ? as %3F, # as %23 and @ as %40";
+const UNESCAPED: &str = "has an unescaped character in the user, the password or the query; \
+                         write / as %2F, ? as %3F, # as %23 and @ as %40";
 
 /// Whether the user or the password contains an unescaped character that ends it. The end of the
-/// password would then be parsed as a path or a query, which is not masked. `remaining` is the text
-/// after `scheme://`.
+/// password would then be parsed as a path or a query, which is not masked. An unescaped `@` in the
+/// query looks the same and is refused too. `remaining` is the text after `scheme://`.
 fn has_unescaped_userinfo(remaining: &str) -> bool {
     remaining.rsplit_once('@').is_some_and(|(userinfo, _)| userinfo.contains(['/', '?', '#']))
 }

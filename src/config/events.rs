@@ -25,8 +25,7 @@ const MIN_WAIT: Duration = Duration::from_secs(1);
 const VISIBILITY: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(30)..=Duration::from_hours(12);
 
-/// The largest number of pollers. One poller processes about two hundred messages a second, so more
-/// are not useful.
+/// The largest number of pollers. A few are enough; the limit catches a mistyped number.
 const MAX_POLLERS: usize = 32;
 
 /// `[events]`.
