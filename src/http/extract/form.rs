@@ -135,8 +135,7 @@ impl Form {
         match &self.misnamed {
             Some(name) if !self.is_file_found => misnamed(name),
             _ => AppError::Body(format!(
-                "The other parts of the form have more than {} bytes together; the part with the \
-                file must be named `file`",
+                "The parts beside the file have more than {} bytes together",
                 self.limit
             )),
         }
