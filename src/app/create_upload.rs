@@ -1,26 +1,29 @@
 //! Creates an upload: validates the declaration, signs the request, commits the row. The URL is
 //! returned only after the commit.
 
+mod sign;
+mod strategy;
+
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 
+use self::strategy::{can_be_write_once, check, choose_strategy, plan};
 use super::idempotency::IdempotencyKey;
 use super::{App, AppError, Result};
 use crate::db::idempotency::Claim;
 use crate::domain::inspection::Annotations;
-use crate::domain::limits::MAX_OBJECT_SIZE;
-use crate::domain::metadata::check_metadata;
 use crate::domain::parts::PartPlan;
-use crate::domain::policy::FieldErrors;
 use crate::domain::sniff;
 use crate::domain::upload::{Declared, Deletion, State, Strategy};
 use crate::domain::{
     LocationNumber, Owner, Policy, PolicyName, Principal, Status, Subject, Upload, UploadId,
 };
-use crate::storage::signer::{Operation, PostRequest, PutRequest, SignedRequest};
-use crate::storage::{Capabilities, Store};
+use crate::storage::Store;
+use crate::storage::signer::{Operation, SignedRequest};
 use crate::telemetry::metrics as names;
+
+pub(super) use strategy::NO_S3_MULTIPART;
 
 /// A request for a new upload.
 #[derive(Debug, Default, Clone)]
@@ -238,69 +241,6 @@ impl App {
             updated_at: now,
         }
     }
-
-    /// Signs the request of an upload that is sent whole, with everything that was declared.
-    pub(super) async fn sign_whole(
-        &self,
-        upload: &Upload,
-        policy: &Policy,
-        store: &Store,
-        ttl: TimeDelta,
-    ) -> Result<Option<SignedRequest>> {
-        match upload.strategy {
-            Strategy::Put => {
-                self.sign_put(upload, policy, store, |put| Operation::Put(put), ttl).await.map(Some)
-            }
-            Strategy::Post => self.sign_post(upload, policy, store, ttl, false).await.map(Some),
-            Strategy::Multipart | Strategy::Direct | Strategy::Tus => Ok(None),
-        }
-    }
-
-    async fn sign_post(
-        &self,
-        upload: &Upload,
-        policy: &Policy,
-        store: &Store,
-        ttl: TimeDelta,
-        with_location: bool,
-    ) -> Result<SignedRequest> {
-        let size = upload
-            .declared
-            .size
-            .map_or((1, policy.max_size_of(&upload.declared)), |size| (size, size));
-        let request = PostRequest {
-            content_type: upload.declared.content_type.clone(),
-            size: Some(size),
-            metadata: upload.metadata.clone(),
-            object: policy.object.clone(),
-            with_location,
-        };
-        let key = upload.key.as_str();
-        Ok(store.signer.post(key, &request, self.now(), ttl).await?)
-    }
-
-    /// Signs a PUT of the whole file, or the request that opens a multipart upload in the store.
-    async fn sign_put(
-        &self,
-        upload: &Upload,
-        policy: &Policy,
-        store: &Store,
-        operation: fn(&PutRequest) -> Operation<'_>,
-        ttl: TimeDelta,
-    ) -> Result<SignedRequest> {
-        let declared = &upload.declared;
-        let request = PutRequest {
-            content_type: declared.content_type.clone(),
-            content_length: declared.size,
-            checksum: declared.checksum.clone(),
-            // The store may have changed after the row was written.
-            write_once: upload.write_once && store.capabilities.accepts_write_once(),
-            metadata: upload.metadata.clone(),
-            object: policy.object.clone(),
-        };
-        let key = upload.key.as_str();
-        Ok(store.signer.sign(key, operation(&request), self.now(), ttl).await?)
-    }
 }
 
 /// Counts a committed upload.
@@ -308,136 +248,4 @@ pub(super) fn record_created(upload: &Upload) {
     let (policy, strategy) = (upload.policy.as_str().to_owned(), upload.strategy.name());
     metrics::counter!(names::UPLOADS_CREATED, "policy" => policy, "strategy" => strategy)
         .increment(1);
-}
-
-/// Returns the strategy: as requested, otherwise multipart from the policy's threshold on, and for
-/// a file that is too large for a single PUT.
-fn choose_strategy(policy: &Policy, store: &Store, new: &NewUpload) -> Strategy {
-    let Capabilities { multipart, max_put_size, .. } = *store.capabilities;
-    let is_large = |size| size >= policy.multipart_threshold || size > max_put_size;
-    let large = new.declared.size.is_some_and(is_large);
-    let auto = if large && multipart && plan(policy, store, &new.declared).is_some() {
-        Strategy::Multipart
-    } else {
-        Strategy::Put
-    };
-    new.strategy.unwrap_or(auto)
-}
-
-/// Whether the store accepts the condition of a write-once upload. A form has no condition, and a
-/// direct upload uses it only if it is enforced.
-fn can_be_write_once(store: &Store, strategy: Strategy) -> bool {
-    let capabilities = &store.capabilities;
-    match strategy {
-        Strategy::Put => capabilities.accepts_write_once(),
-        Strategy::Multipart => {
-            capabilities.accepts_write_once() || capabilities.multipart_write_once
-        }
-        Strategy::Post | Strategy::Direct | Strategy::Tus => true,
-    }
-}
-
-/// The division into parts of the policy's size, as far as the store accepts parts of that size.
-fn plan(policy: &Policy, store: &Store, declared: &Declared) -> Option<PartPlan> {
-    PartPlan::new(declared.size?, policy.part_size.min(store.capabilities.max_part_size))
-}
-
-fn check(
-    policy: &Policy,
-    store: &Store,
-    new: &NewUpload,
-    strategy: Strategy,
-) -> Result<(), FieldErrors> {
-    let mut errors = policy.check_declared(&new.declared, "size").err().unwrap_or_default();
-    check_strategy(policy, store, new, strategy, &mut errors);
-    check_metadata(&new.metadata, &mut errors);
-    check_checksum(policy, store, &new.declared, strategy, &mut errors);
-    errors.into_result()
-}
-
-/// Why a client that needs S3's own requests can't send a file in parts.
-pub(super) const NO_S3_MULTIPART: &str = "The store does not have S3's requests for uploads in parts, so this client must send the file \
-     whole, or in parts through the service (tus)";
-
-fn check_strategy(
-    policy: &Policy,
-    store: &Store,
-    new: &NewUpload,
-    strategy: Strategy,
-    errors: &mut FieldErrors,
-) {
-    if new.write_once == Some(true) && !can_be_write_once(store, strategy) {
-        errors.add(
-            "write_once",
-            "The store refuses requests with If-None-Match, so no upload to it can be write-once",
-        );
-    }
-    let size = new.declared.size;
-    let max_put_size = store.capabilities.max_put_size;
-    let too_much = size.is_some_and(|size| size > max_put_size);
-    match strategy {
-        Strategy::Put if too_much => {
-            errors.add("size", format!("A single PUT can have at most {max_put_size} bytes"));
-        }
-        Strategy::Post if !store.capabilities.post_policy => {
-            errors.add("strategy", "The store does not accept form uploads");
-        }
-        Strategy::Post if too_much => {
-            errors.add("size", format!("A form upload can have at most {max_put_size} bytes"));
-        }
-        Strategy::Post if new.write_once == Some(true) => {
-            errors.add("write_once", "A form upload can't be write-once");
-        }
-        Strategy::Multipart | Strategy::Tus if !store.capabilities.multipart => {
-            errors.add("strategy", "The store does not accept uploads in parts");
-        }
-        Strategy::Multipart
-            if new.divided_by != DividedBy::Service && !store.capabilities.s3_multipart =>
-        {
-            errors.add("strategy", NO_S3_MULTIPART);
-        }
-        Strategy::Multipart if new.divided_by != DividedBy::Service => {}
-        Strategy::Multipart if size.is_none() => {
-            errors.add("size", "An upload in parts needs a declared size");
-        }
-        // The policy has already refused a size of zero.
-        Strategy::Multipart if size != Some(0) && plan(policy, store, &new.declared).is_none() => {
-            errors.add("size", format!("An object can have at most {MAX_OBJECT_SIZE} bytes"));
-        }
-        Strategy::Put | Strategy::Post | Strategy::Multipart | Strategy::Direct | Strategy::Tus => {
-        }
-    }
-}
-
-/// The service must be able to compare a declared checksum when the file arrives: with the store's
-/// checksum, or by reading the file if the policy allows to read that much.
-fn check_checksum(
-    policy: &Policy,
-    store: &Store,
-    declared: &Declared,
-    strategy: Strategy,
-    errors: &mut FieldErrors,
-) {
-    let Some(checksum) = &declared.checksum else { return };
-    let is_stored = match strategy {
-        Strategy::Put => store.keeps_checksum(checksum.algorithm()),
-        Strategy::Multipart => store.keeps_checksum_of_parts(checksum.algorithm()),
-        // A form contains no checksum, and for a direct upload the service computes the checksum
-        // itself.
-        Strategy::Post | Strategy::Direct | Strategy::Tus => false,
-    };
-    if is_stored {
-        return;
-    }
-    let largest = declared.size.unwrap_or(policy.max_size_of(declared));
-    if largest > policy.verify_max_read {
-        let (algorithm, limit) = (checksum.algorithm(), policy.verify_max_read);
-        errors.add(
-            "checksum",
-            format!(
-                "The store does not keep the {algorithm} of this upload, so it can only be \
-                declared together with a size of at most {limit}"
-            ),
-        );
-    }
 }

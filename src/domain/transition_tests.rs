@@ -7,12 +7,15 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::attachment::{Binding, Current, bind};
 use crate::domain::checksum::{Algorithm, Checksum};
-use crate::domain::ids::{TrackId, UploadId};
-use crate::domain::inspection::{Annotation, InspectorName};
+use crate::domain::ids::{Owner, TrackId, UploadId};
+use crate::domain::inspection::{Annotation, Annotations, Inspected, InspectorName, Verdict};
+use crate::domain::key::ObjectKey;
 use crate::domain::location::LocationNumber;
-use crate::domain::policy::PolicyName;
 use crate::domain::policy::tests::tracks;
-use crate::domain::upload::{Declared, Strategy};
+use crate::domain::policy::{Late, Overwrite, PolicyName};
+use crate::domain::reject_reason::RejectReason;
+use crate::domain::rules::Violation;
+use crate::domain::upload::{ConfirmedBy, Declared, Inspecting, Strategy};
 
 /// A timestamp, in minutes after the epoch.
 pub(crate) fn at(minutes: i64) -> Timestamp {

@@ -7,9 +7,9 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{MetadataDirective, StorageClass, TaggingDirective};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::conversions::{etag, sdk_algorithm, sdk_sse};
 use super::errors::{status, store_error};
 use super::multipart::multipart_error;
-use super::objects::{etag, sdk_algorithm, sdk_sse};
 use super::{S3, S3Credentials, S3Settings, object_headers, versions};
 use crate::storage::{CopySource, Part, PutOptions, Result, StoreError, Written};
 

@@ -21,6 +21,7 @@ use super::{Capabilities, Store};
 
 mod backend;
 pub(super) mod clock;
+mod conversions;
 mod copies;
 mod cors;
 mod errors;

@@ -9,8 +9,8 @@ use aws_sdk_s3::types::{
 };
 use bytes::Bytes;
 
+use super::conversions::{decode, etag, sdk_algorithm, sdk_sse, size, timestamp};
 use super::errors::{is_not_found, store_error};
-use super::objects::{decode, etag, sdk_algorithm, sdk_sse, size, timestamp};
 use super::{S3, object_headers, versions};
 use crate::domain::checksum::{Algorithm, Checksum};
 use crate::storage::{OpenMultipart, Part, PartIntegrity, PutOptions, Result, StoreError, Written};

@@ -5,23 +5,19 @@ use std::ops::Range;
 use async_trait::async_trait;
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
-use aws_sdk_s3::operation::head_object::HeadObjectOutput;
-use aws_sdk_s3::primitives::{ByteStream as SdkStream, DateTime};
+use aws_sdk_s3::primitives::ByteStream as SdkStream;
 use aws_sdk_s3::types::{
-    BucketLocationConstraint, ChecksumAlgorithm, ChecksumMode, ChecksumType,
-    CreateBucketConfiguration, Delete, EncodingType, Object, ObjectIdentifier,
-    ServerSideEncryption, StorageClass,
+    BucketLocationConstraint, ChecksumMode, CreateBucketConfiguration, Delete, EncodingType,
+    ObjectIdentifier, StorageClass,
 };
 use bytes::{Bytes, BytesMut};
 use chrono::TimeDelta;
 
+use super::conversions::{etag, listed, meta, sdk_algorithm, sdk_sse};
 use super::errors::{is_not_found, status, store_error};
 use super::{S3, object_headers, versions};
-use crate::domain::checksum::{Algorithm, Checksum};
-use crate::domain::clock::Timestamp;
+use crate::domain::checksum::Algorithm;
 use crate::domain::limits::MAX_PAGE;
-use crate::domain::object_settings::ObjectSettings;
-use crate::domain::reconcile::Listed;
 use crate::storage::{
     ByteStream, CopySource, ListPage, ListRequest, ObjectMeta, ObjectStore, OpenMultipart, Part,
     PartIntegrity, PutOptions, Result, StoreError, Written,
@@ -319,86 +315,6 @@ impl S3 {
             Err(error) => Err(store_error(error)),
         }
     }
-}
-
-pub(super) fn meta(head: HeadObjectOutput) -> Result<ObjectMeta> {
-    Ok(ObjectMeta {
-        etag: etag(head.e_tag())?,
-        size: size(head.content_length()),
-        checksums: checksums(&head),
-        keyed: head.sse_customer_algorithm().is_some()
-            || matches!(
-                head.server_side_encryption(),
-                Some(ServerSideEncryption::AwsKms | ServerSideEncryption::AwsKmsDsse)
-            ),
-        sse: head.server_side_encryption().map(|sse| sse.as_str().to_owned()),
-        locked: head.object_lock_mode().is_some(),
-        last_modified: head.last_modified().and_then(timestamp),
-        version_id: versions::id(head.version_id),
-        content_type: head.content_type,
-        content_encoding: head.content_encoding,
-        metadata: head.metadata.unwrap_or_default().into_iter().collect(),
-    })
-}
-
-/// A composite checksum is a checksum of checksums. It has a type, or ends with `-N`.
-fn checksums(head: &HeadObjectOutput) -> Vec<Checksum> {
-    if head.checksum_type() == Some(&ChecksumType::Composite) {
-        return Vec::new();
-    }
-    [
-        (Algorithm::Sha256, head.checksum_sha256()),
-        (Algorithm::Crc32, head.checksum_crc32()),
-        (Algorithm::Crc32c, head.checksum_crc32_c()),
-        (Algorithm::Crc64nvme, head.checksum_crc64_nvme()),
-        (Algorithm::Md5, head.checksum_md5()),
-    ]
-    .into_iter()
-    .filter_map(|(algorithm, value)| Checksum::parse(algorithm, value?).ok())
-    .collect()
-}
-
-fn listed(object: &Object, encoded: bool) -> Result<Listed> {
-    let key =
-        object.key().ok_or_else(|| StoreError::Protocol("a listed object has no key".into()))?;
-    Ok(Listed {
-        key: if encoded { decode(key)? } else { key.to_owned() },
-        etag: etag(object.e_tag())?,
-        size: size(object.size()),
-        last_modified: object.last_modified().and_then(timestamp),
-    })
-}
-
-/// `encoding-type=url` is the encoding of forms: `+` is a space (S3 API reference,
-/// `ListObjectsV2`).
-pub(super) fn decode(text: &str) -> Result<String> {
-    let spaced = text.replace('+', " ");
-    let decoded = percent_encoding::percent_decode_str(&spaced).decode_utf8();
-    let decoded = decoded.map_err(|_| StoreError::Protocol("a listed key is not UTF-8".into()))?;
-    Ok(decoded.into_owned())
-}
-
-pub(super) fn etag(quoted: Option<&str>) -> Result<String> {
-    match quoted.map(|etag| etag.trim_start_matches("W/").trim_matches('"')) {
-        Some(etag) if !etag.is_empty() => Ok(etag.to_owned()),
-        _ => Err(StoreError::Protocol("an answer without an ETag".into())),
-    }
-}
-
-pub(super) fn size(bytes: Option<i64>) -> u64 {
-    bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default()
-}
-
-pub(super) fn timestamp(at: &DateTime) -> Option<Timestamp> {
-    Timestamp::from_timestamp(at.secs(), at.subsec_nanos())
-}
-
-pub(super) fn sdk_algorithm(algorithm: Algorithm) -> Option<ChecksumAlgorithm> {
-    algorithm.sdk_name().map(ChecksumAlgorithm::from)
-}
-
-pub(super) fn sdk_sse(object: &ObjectSettings) -> Option<ServerSideEncryption> {
-    object.sse.map(|sse| ServerSideEncryption::from(sse.name()))
 }
 
 pub(super) fn refused(

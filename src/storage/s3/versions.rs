@@ -9,8 +9,9 @@ use aws_sdk_s3::operation::list_object_versions::ListObjectVersionsOutput;
 use aws_sdk_s3::types::{ChecksumMode, Delete, EncodingType, ObjectIdentifier};
 
 use super::S3;
+use super::conversions::{decode, meta};
 use super::errors::{status, store_error};
-use super::objects::{decode, meta, refused};
+use super::objects::refused;
 use crate::domain::limits::MAX_PAGE;
 use crate::storage::{ObjectMeta, Result, StoreError};
 
