@@ -196,7 +196,10 @@ fn moved(upload: Upload, relocation: Relocation, now: Timestamp, policy: &Policy
                 ..facts
             };
             let state = State::Uploaded(Verified { facts, ..verified });
-            let upload = Upload { location: to, key, ..upload };
+            // The client's URLs are those of the former location: none writes the new object.
+            let ended = now - policy.replacement_window();
+            let url_expires_at = upload.url_expires_at.min(ended);
+            let upload = Upload { location: to, key, url_expires_at, ..upload };
             Step { left_behind: Some(left_behind), ..changed(upload, state, now, vec![]) }
         }
         _ => unchanged(upload),

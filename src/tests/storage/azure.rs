@@ -7,7 +7,8 @@
 //! - it does not check `x-ms-content-crc64`, and the service does not use it;
 //! - a PUT with a SAS that may only create is `AuthorizationPermissionMismatch` if the blob exists,
 //!   not `UnauthorizedBlobOverwrite`;
-//! - a wrong key is `AuthorizationFailure`, not `AuthenticationFailed`.
+//! - a wrong key is `AuthorizationFailure`, not `AuthenticationFailed`;
+//! - a range after the end of the blob is 206 without bytes, not 416 `InvalidRange`.
 
 use bytes::Bytes;
 use chrono::TimeDelta;

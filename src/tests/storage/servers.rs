@@ -6,6 +6,9 @@
 //! server replaces the embedded one. `TEST_S3_PUBLIC_ENDPOINT` is the same server with another host
 //! name. Azurite's account and key are in the variables of the access key.
 //!
+//! A second server, for tests that use two at once, has the same variables with another prefix:
+//! `TEST_S3_SECOND_KIND` and so on. `scripts/with-server seaweedfs azurite` sets both.
+//!
 //! To add a store: add its kind, and its known capabilities to [`Kind::capabilities`]. The test of
 //! the probe fails if they are wrong.
 
@@ -129,39 +132,52 @@ impl Subject {
 
     /// The server that the environment names, or a new embedded server.
     pub async fn server() -> Self {
-        let Ok(kind) = std::env::var("TEST_S3_KIND") else {
-            return Self::embedded(Kind::Embedded).await;
-        };
+        match Self::named("TEST_S3").await {
+            Some(named) => named,
+            None => Self::embedded(Kind::Embedded).await,
+        }
+    }
+
+    /// [`Self::server`], and the second server if the environment names one.
+    pub async fn servers() -> Vec<Self> {
+        let second = Self::named("TEST_S3_SECOND").await;
+        [Self::server().await].into_iter().chain(second).collect()
+    }
+
+    /// The server of the variables with this prefix.
+    async fn named(prefix: &str) -> Option<Self> {
+        let kind = std::env::var(format!("{prefix}_KIND")).ok()?;
         let variable = |name: &str| {
-            std::env::var(name).unwrap_or_else(|_| panic!("TEST_S3_KIND is set, {name} is not"))
+            let name = format!("{prefix}_{name}");
+            std::env::var(&name).unwrap_or_else(|_| panic!("{prefix}_KIND is set, {name} is not"))
         };
         if Kind::named(&kind) == Kind::Azurite {
-            let key = SecretString::from(variable("TEST_S3_SECRET_ACCESS_KEY"));
+            let key = SecretString::from(variable("SECRET_ACCESS_KEY"));
             let url = |name: &str| Some(variable(name).parse().unwrap());
             let settings = AzureSettings {
-                public_endpoint: url("TEST_S3_PUBLIC_ENDPOINT"),
+                public_endpoint: url("PUBLIC_ENDPOINT"),
                 ..AzureSettings::new(
-                    variable("TEST_S3_ACCESS_KEY_ID"),
+                    variable("ACCESS_KEY_ID"),
                     AccountKey::parse(&key).unwrap(),
-                    variable("TEST_S3_BUCKET"),
-                    url("TEST_S3_ENDPOINT"),
+                    variable("BUCKET"),
+                    url("ENDPOINT"),
                 )
             };
-            return Self::connect_azure(settings, key).await.unwrap();
+            return Some(Self::connect_azure(settings, key).await.unwrap());
         }
         let credentials = S3Credentials::Static {
-            access_key_id: variable("TEST_S3_ACCESS_KEY_ID"),
-            secret_access_key: variable("TEST_S3_SECRET_ACCESS_KEY").into(),
+            access_key_id: variable("ACCESS_KEY_ID"),
+            secret_access_key: variable("SECRET_ACCESS_KEY").into(),
             session_token: None,
         };
-        let endpoint = variable("TEST_S3_ENDPOINT").parse().unwrap();
-        let (region, bucket) = (variable("TEST_S3_REGION"), variable("TEST_S3_BUCKET"));
-        let public = std::env::var("TEST_S3_PUBLIC_ENDPOINT").ok();
+        let endpoint = variable("ENDPOINT").parse().unwrap();
+        let (region, bucket) = (variable("REGION"), variable("BUCKET"));
+        let public = std::env::var(format!("{prefix}_PUBLIC_ENDPOINT")).ok();
         let settings = S3Settings {
             public_endpoint: public.map(|url| url.parse().unwrap()),
             ..S3Settings::new(Some(endpoint), region, bucket, credentials)
         };
-        Self::connect(Kind::named(&kind), settings, None).await
+        Some(Self::connect(Kind::named(&kind), settings, None).await)
     }
 
     #[cfg(not(feature = "embedded-s3"))]

@@ -186,14 +186,14 @@ impl Live {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
-    /// The secrets of its store.
+    /// The secrets of its stores.
     pub fn store_secrets(&self) -> Vec<String> {
-        if let Some((_, secret)) = self
-            .environment
-            .iter()
-            .find(|(name, _)| name.ends_with("SECRET_ACCESS_KEY") || name.ends_with("__ACCESS_KEY"))
-        {
-            return vec![secret.clone()];
+        let is_secret =
+            |name: &str| name.ends_with("SECRET_ACCESS_KEY") || name.ends_with("__ACCESS_KEY");
+        let configured = self.environment.iter().filter(|(name, _)| is_secret(name));
+        let configured: Vec<_> = configured.map(|(_, secret)| secret.clone()).collect();
+        if !configured.is_empty() {
+            return configured;
         }
         if let Ok(secret) = std::env::var("TEST_S3_SECRET_ACCESS_KEY") {
             return vec![secret];

@@ -239,6 +239,25 @@ async fn a_move_back_never_loses_an_object_to_the_deletion_of_its_old_copy() {
     quiet_audit(&back).await;
 }
 
+/// The URLs of the clients write at the location where they were signed, never at the current one.
+#[tokio::test]
+async fn a_moved_object_can_move_on_although_its_new_store_ignores_write_once() {
+    let (moved, uploads) = Moved::with(1..=3).await;
+    let ignores = |app: &mut upload_coordinator::app::App| {
+        let store = app.stores.get_mut(NEW).unwrap();
+        Arc::make_mut(&mut store.capabilities).write_once = false;
+    };
+    let after = moved.after.restarted(ignores).await;
+    move_from(&after, "default").await;
+    let upload = after.get(uploads[0].id).await;
+    assert!(upload.url_expires_at < after.app.now() && uploads[0].url_expires_at > after.app.now());
+    after.pass(TimeDelta::seconds(1));
+    let stores = after.app.stores.clone();
+    let back = moved.before.restarted(|app| app.stores = stores).await;
+    let run = move_from(&back, NEW).await;
+    assert_eq!((run.counters.moves.moved, run.counters.moves.open), (3, 0));
+}
+
 #[tokio::test]
 async fn objects_of_parts_move_while_results_are_saved_on_the_only_connection() {
     let (Moved { before, after, new, .. }, _) = Moved::with([]).await;
