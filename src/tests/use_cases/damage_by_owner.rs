@@ -137,7 +137,7 @@ async fn owners_who_together_exceed_the_limit_lose_nothing() {
     retag(&world, &uploads).await;
     let run = world.reconcile(Mode::Audit).await;
     assert_eq!((run.status, run.counters.rejected), (RunStatus::Stopped, 0));
-    assert!(run.error.unwrap().contains("more than 5 once verified uploads"));
+    assert!(run.error.unwrap().contains("more than 5 verified uploads"));
     assert_eq!(statuses(&world, &uploads).await, all(Status::Uploaded, 6));
 }
 
