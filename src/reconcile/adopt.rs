@@ -1,10 +1,10 @@
-//! Creates uploads from orphans, on request. It is for a case such as: an older copy of the
-//! database was restored, and the bucket has objects of uploads that were created after the copy.
+//! Creates uploads from orphans, on request. For example, after an older backup of the database was
+//! restored, the bucket has objects of uploads that were created after the backup.
 //!
 //! An object becomes an upload if it passes the rules; otherwise it stays a finding. Nothing is
 //! deleted. A row is inserted only if its id is unknown. So if an adoption and a purge run at the
-//! same time, the first to insert the row wins. An upload that is being created is younger than any
-//! orphan.
+//! same time, the first to insert the row wins. An upload that is being created is not affected:
+//! its object is younger than the policy's grace, so it is not an orphan.
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 

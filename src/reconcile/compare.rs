@@ -1,5 +1,5 @@
-//! Compares a range of the listing with the same range of rows. Most pairs need no action, and
-//! only a few columns of their rows are read.
+//! Compares a range of the listing with the same range of rows. Most pairs need no action, so only
+//! the columns that the decision needs are read.
 
 use std::time::Instant;
 
@@ -64,8 +64,8 @@ pub(super) async fn compare(worker: &Worker<'_>, listing: Listing) -> Result<(),
     process(worker, tasks, last).await
 }
 
-/// Reports a foreign object. If a row needs an action, or an object has no row here, returns the key
-/// and the action.
+/// Decides on a pair. Returns the key and the task, if there is something to do. A foreign object
+/// is only reported here.
 fn task_of(
     worker: &Worker<'_>,
     pair: Pair<UploadSummary, Listed>,
@@ -101,7 +101,7 @@ fn task_of(
             tally.count(|counters| counters.foreign += 1);
             tally.record([object_finding(location, FindingKind::Foreign, object, now)]);
         }
-        // The finalizing shard reads due deletions from the table.
+        // `Action::Delete` needs no task: the finalizing shard reads due deletions from the table.
         (_, Some(row), _) if is_worth_reporting(&row) => return Some((row.key, Task::Report)),
         _ => {}
     }

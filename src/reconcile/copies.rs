@@ -1,7 +1,7 @@
-//! Deletes the objects that moves left behind, once nobody needs them any more.
+//! Deletes the objects that moves left behind, when they are no longer needed.
 //!
-//! A copy is claimed in the database before its object is deleted. From then on nothing is moved
-//! there. Before that, the upload's own object must be in its store, or the upload must have ended.
+//! A copy can be deleted if the upload's own object is in its store, or if the upload has ended.
+//! It is claimed in the database before its object is deleted, so that no move writes to its key.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -15,7 +15,7 @@ use crate::domain::object_copy::CopyAction;
 use crate::domain::run::Stage;
 use crate::domain::{ObjectCopy, Upload, UploadId};
 
-/// How long a copy is kept that can't be deleted yet.
+/// If a copy can't be deleted yet, a run tries again after this time.
 const POSTPONED_FOR: TimeDelta = TimeDelta::hours(1);
 
 /// Deletes the due copies at the shard's location, within the run's budget.
@@ -34,7 +34,7 @@ pub(super) async fn delete_due_copies(worker: &Worker<'_>) -> Result<(), WorkErr
         let Some(last) = due.last() else { return Ok(()) };
         after = Some((last.delete_after, last.upload));
         delete_page(worker, due).await?;
-        // After a crash the stage starts again: what was deleted is not listed any more.
+        // After a crash the stage starts from the beginning: deleted copies are not listed again.
         worker.progress.save(Vec::new(), (Stage::Delete, None)).await?;
         if !within_budget {
             return Ok(());

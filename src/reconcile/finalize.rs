@@ -1,6 +1,6 @@
-//! The damaging part of a run: absences and rejections of verified uploads, and deletions. The shard waits
-//! until all locations of its policy are compared. Both steps page through rows, and each page is saved with
-//! its cursor.
+//! The part of a run that can do damage: it marks verified uploads missing or rejects them, and
+//! deletes objects. A finalizing shard waits until all locations of its policy are compared. Each
+//! page of rows is saved with its cursor.
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 
@@ -41,7 +41,7 @@ pub(super) async fn finalize(worker: &Worker<'_>) -> Result<(), WorkError> {
         worker.progress.save(Vec::new(), at).await?;
         abort_abandoned(worker, cursor(Stage::Multiparts)).await?;
     }
-    // The run's budget of deletions is spent.
+    // The changes to some owners were withheld, so the run ends as stopped.
     withheld.why.map_or(Ok(()), |why| Err(WorkError::Stopped(why)))
 }
 
@@ -71,14 +71,15 @@ async fn end_candidates(
                 Err(error) => worker.progress.count_error(&upload, &error),
             }
         }
-        // Checked after the HEADs, because a bucket that was replaced returns other bytes. Absences
-        // are checked when they are applied.
+        // The bucket is checked after the HEADs, because it may have been replaced by a bucket with
+        // other bytes. For absences, it is checked when they are applied.
         if events.iter().any(|(_, event)| matches!(event, Event::Observed(_))) {
             let what = "objects of verified uploads have other bytes";
             worker.limits.require_own_bucket(what).await?;
         }
         worker.progress.save(events, (Stage::Missing, Some(last.to_string()))).await?;
-        // The remaining candidates would not be changed either.
+        // The bucket is not known to be this database's, so the remaining candidates would not be
+        // changed either.
         if worker.progress.report.tally().unverified().is_some() {
             return Ok(());
         }
@@ -113,7 +114,8 @@ async fn delete_due(
             report_deletions(worker, &due);
             worker.progress.save(Vec::new(), at).await?;
         } else {
-            // Their copies are not needed any more, and rows come before deletions.
+            // The copies that moves made of these objects are not needed any more. They become due
+            // first, so that a crash during the deletions leaves no copy behind.
             let ids: Vec<_> = due.iter().map(|upload| upload.id).collect();
             let ended = app.db.object_copies().end_all(&ids, app.now()).await;
             ended.map_err(AppError::from)?;
@@ -135,8 +137,8 @@ fn report_deletions(worker: &Worker<'_>, rows: &[Upload]) {
     }
 }
 
-/// Takes these deletions from the run's budget, and removes the deletions that it does not cover.
-/// Returns whether it covers all of them.
+/// Takes these deletions from the run's budget, and removes those that exceed it from `due`.
+/// Returns whether the budget covers all of them.
 pub(super) async fn spend_budget<T>(
     worker: &Worker<'_>,
     due: &mut Vec<T>,
@@ -188,7 +190,7 @@ async fn delete(worker: &Worker<'_>, due: Vec<Upload>) -> Vec<(Upload, Event)> {
     deleted
 }
 
-/// Reads the row again just before its object is deleted.
+/// Reads the row again and deletes its object. Returns `false` if the deletion is no longer due.
 async fn delete_one(worker: &Worker<'_>, upload: Upload) -> (Upload, Result<bool, AppError>) {
     worker.throttle.acquire().await;
     let (app, id) = (worker.target.app, upload.id);
@@ -205,7 +207,7 @@ async fn delete_one(worker: &Worker<'_>, upload: Upload) -> (Upload, Result<bool
     (upload, deleted)
 }
 
-/// A position in the order of deletions.
+/// The cursor for a position in the order of deletions.
 fn cursor_of((at, id): (Timestamp, UploadId)) -> String {
     format!("{} {id}", at.to_rfc3339())
 }

@@ -88,7 +88,7 @@ where
 {
     let sides = (Side::new("left", Box::pin(left)), Side::new("right", Box::pin(right)));
     try_unfold(sides, |(mut left, mut right)| async move {
-        // Both at once: if both sides need a page, they wait at the same time.
+        // Concurrently, so that the requests for the next page of both sides overlap.
         futures_util::try_join!(left.fill(), right.fill())?;
         let order = match (&left.head, &right.head) {
             (None, None) => return Ok(None),

@@ -1,11 +1,13 @@
-//! Reconciliation: compares the bucket's listing with the table.
+//! Reconciliation: compares the bucket's listing with the table of uploads, and corrects the
+//! differences.
 //!
-//! [`plan`] chooses what to request, [`merge`] joins the listing and the rows in key order,
-//! `domain::reconcile` decides on each pair, [`worker`] does the steps of one shard (`compare`,
-//! `observe`, `adopt`, `finalize`) within its `safety_limits` and saves its `progress`,
-//! `shard_workers` claims shards, and [`run`] starts runs. `moving` moves objects to another location,
-//! and `copies` deletes what moves leave behind. To add a finding: add a kind to
-//! `domain::run` and record it in [`report`].
+//! [`run`] starts runs, and `shard_workers` claims their shards. [`worker`] does the steps of one
+//! shard (`compare`, `observe`, `adopt`, `finalize`) within its `safety_limits` and saves its
+//! `progress`. In the first step, [`plan`] chooses the requests, [`merge`] joins the listing and
+//! the rows in key order, and `domain::reconcile` decides on each pair. `moving` moves objects to
+//! another location, and `copies` deletes the old objects.
+//!
+//! To add a finding: add a kind to `domain::run` and record it in [`report`].
 
 mod aborts;
 mod adopt;
@@ -44,7 +46,7 @@ pub use run::{Reconciler, RunHandle, StartError};
 pub struct ReconcileSettings {
     /// How long a process holds a shard without renewing its lease.
     pub lease: Duration,
-    /// How often the cursor of a shard that changes nothing is saved.
+    /// The interval at which a shard's cursor is saved, even if no upload has changed.
     pub save_every: Duration,
     /// How long expired uploads are watched for late bytes.
     pub late_window: TimeDelta,

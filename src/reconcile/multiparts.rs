@@ -63,7 +63,7 @@ fn budget_is_spent(worker: &Worker<'_>) -> bool {
     aborted >= worker.settings.max_deletions
 }
 
-/// The ids that an earlier process reported for this shard.
+/// The ids of the multipart uploads that an earlier process reported for this shard.
 async fn reported_before(worker: &Worker<'_>) -> Result<HashSet<String>, WorkError> {
     let shard = worker.progress.shard;
     if shard.fence <= 1 {

@@ -27,15 +27,17 @@ pub(super) enum Task {
     MarkDue(Listed),
     /// Report the state of the row.
     Report,
-    /// Report the object, which has no row at this location: it is a stray, or an orphan. If the run
-    /// adopts orphans, create a row for it.
+    /// Report the object, which has no row at this location: it is a stray, or an orphan. If the
+    /// run adopts orphans, create a row for it.
     Rowless(UploadId, Listed),
-    /// Delete this tail, unless the upload is pending.
+    /// Delete this tail (an object with tus bytes that were too few for a part), unless its upload
+    /// is pending.
     Tail(Listed),
 }
 
 impl Task {
-    /// Whether the task may send a request or write a row. The others only report.
+    /// Whether the task may send a request or write a row. [`Self::Report`] only reports, and
+    /// objects without a row are processed in batches of their own.
     pub(super) fn is_observation(&self) -> bool {
         !matches!(self, Self::Report | Self::Rowless(..))
     }
@@ -138,7 +140,8 @@ async fn process_rowless(
 }
 
 /// Counts and reports the strays: the objects whose upload has a row elsewhere. Such an object is a
-/// copy, or was stored by somebody else, and is never touched. Returns the others, which are orphans.
+/// copy, or was stored by somebody else, and is never changed. Returns the other objects, which are
+/// orphans.
 async fn record_strays(
     worker: &Worker<'_>,
     rowless: Vec<(UploadId, Listed)>,
@@ -153,7 +156,8 @@ async fn record_strays(
     let mut tally = worker.progress.report.tally();
     for (id, object) in rowless {
         match locations.get(&id) {
-            // Left behind by a move, or about to be used by one: a run deletes it in time.
+            // The old or the new object of a move. It has a record of its own, and a run deletes it
+            // when it is no longer needed.
             _ if copies.contains(&id) => {}
             None => orphans.push((id, object)),
             // Its row was created after the rows were read.
@@ -194,7 +198,7 @@ async fn read(
     Ok(found)
 }
 
-/// Reports a tail whose upload is not known. It is never deleted.
+/// Reports a tail whose upload is not known. Such a tail is never deleted.
 fn report_foreign(worker: &Worker<'_>, object: Listed) {
     let Target { app, location, .. } = worker.target;
     let mut tally = worker.progress.report.tally();
@@ -223,7 +227,7 @@ async fn observe_all(
             match task {
                 Task::Observe => Some(observe(worker, upload).await),
                 Task::MarkDue(object) => Some((upload, Ok(unexpected(object)))),
-                // Processed before.
+                // `process_rowless` has removed these tasks.
                 Task::Rowless(..) => None,
                 Task::Tail(_) => {
                     record_tail(worker, &upload).await.err().map(|error| (upload, Err(error)))
@@ -284,7 +288,7 @@ async fn believe(
     Ok(None)
 }
 
-/// The event of bytes that a listing shows at the key of a final row.
+/// The event for bytes that are stored at the key of a row in a final state.
 fn unexpected(object: Listed) -> Event {
     let facts = ObjectFacts {
         etag: object.etag,

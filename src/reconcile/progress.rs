@@ -119,7 +119,7 @@ fn add(tally: &mut Tally, outcome: &Outcome<'_>, dry_run: bool, now: Timestamp) 
         {
             tally.add_candidate(CandidateKind::Rejected, after.id);
         }
-        // A real run would delete its object at the end.
+        // A run that is not a dry run would delete the object at its end.
         if dry_run && after.deletion.is_due(now) {
             tally.add_candidate(CandidateKind::Due, after.id);
             if after.deletion_is_damage() {
@@ -139,5 +139,5 @@ fn add(tally: &mut Tally, outcome: &Outcome<'_>, dry_run: bool, now: Timestamp) 
 
 fn warn(upload: &UploadId, error: &AppError) {
     tracing::warn!(%upload, error = error as &dyn std::error::Error,
-        "not reconciled; the next run tries again");
+        "an upload was not reconciled; the next run tries again");
 }

@@ -105,7 +105,7 @@ async fn purge_one(
     checked: &mut BTreeSet<(PolicyName, LocationNumber)>,
 ) -> Result<bool, PurgeError> {
     let Some(policy) = app.policies.get(&finding.policy) else { return Ok(false) };
-    // The finding has no location. An object without any row is an orphan at each of them.
+    // A finding does not contain its location, so the object may be at any location of the policy.
     for location in locations {
         let (Some(id), Ok(store)) =
             (location.prefix.parse_key(&finding.key), app.store_at(location))
@@ -128,7 +128,7 @@ async fn purge_one(
     Ok(false)
 }
 
-/// Deletes an object at the location of its new row.
+/// Creates the row for an orphan, and then deletes the object.
 async fn delete_orphan(
     app: &App,
     purge: Purge,

@@ -9,8 +9,8 @@ use crate::domain::run::{CandidateKind, Counters, Finding, FindingKind, Mode, Ru
 use crate::domain::upload::{Inspecting, State};
 use crate::domain::{Location, Status, Timestamp, Upload, UploadId};
 
-/// The largest number of findings that a shard of a run records; all are counted. Otherwise a
-/// bucket with many foreign objects would fill the database.
+/// The largest number of findings that a shard of a run records. More are counted but not recorded,
+/// because a bucket with many foreign objects would otherwise fill the database.
 const MAX_FINDINGS: u64 = 100_000;
 
 /// The counters, findings and candidates of a shard.
@@ -142,7 +142,7 @@ impl Report {
 
     /// The tally, locked.
     pub fn tally(&self) -> MutexGuard<'_, Tally> {
-        // Each user leaves the tally consistent between two statements, so a panic does not matter.
+        // No caller leaves the tally inconsistent, so a panic while it was locked does not matter.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -21,7 +21,7 @@ use crate::db::reconcile::runs::{NewRun, Started};
 use crate::domain::run::{Progress, Run, RunRequest, RunShard, RunStatus};
 use crate::domain::{PolicyName, RunId, Timestamp};
 
-/// The interval at which a process looks for runs that other processes started or left.
+/// The interval at which a process looks for runs that it can join.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The time within which a waiting caller notices that another process ended its run.
@@ -33,8 +33,8 @@ pub enum StartError {
     /// A run of the same mode and policy has not ended.
     #[error("run {0} of the same mode and policy has not ended")]
     Held(RunId),
-    /// Another process started one for the same tick of the schedule.
-    #[error("another process started a run for this time")]
+    /// Another process started the run for the same tick of the schedule.
+    #[error("another process already started the run that is scheduled for this time")]
     Taken,
     /// The request is invalid, or the database failed.
     #[error(transparent)]
@@ -119,8 +119,8 @@ impl Reconciler {
         }
     }
 
-    /// Works on all runs, including runs that other processes started or left, until this
-    /// process shuts down.
+    /// Works on all runs until this process shuts down, including runs that another process started
+    /// before it crashed.
     pub fn take_part(self: &Arc<Self>) {
         let this = Arc::clone(self);
         let poll = async move {
@@ -169,7 +169,8 @@ impl Reconciler {
         self.shutdown.is_cancelled()
     }
 
-    /// Takes the locks, writes the run's row and its shards, and starts the work.
+    /// Writes the run's row and its shards, and starts the work. The run locks its mode for each of
+    /// its policies.
     ///
     /// # Errors
     ///

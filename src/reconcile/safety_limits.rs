@@ -1,7 +1,7 @@
-//! Limits the damage of a run (see `domain::damage`). The limit applies to each owner first:
-//! changes to an owner above the limit are withheld, and the changes to other owners continue. Then
-//! it applies to the total of the remaining owners. If the total is above the limit, nothing
-//! damaging is done.
+//! Limits the damage of a run (see `domain::damage`). The limit applies to each owner first: if the
+//! uploads of one owner exceed it, their changes are withheld, and the other owners' uploads are
+//! changed. Then it applies to the total of the other owners. If the total exceeds the limit, the
+//! run does no damage at all.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -49,7 +49,7 @@ pub(super) struct Withheld {
     pub(super) owners: Vec<Owner>,
     /// Why the run ends as stopped.
     pub(super) why: Option<String>,
-    /// The amount of damage.
+    /// The number of uploads whose changes are withheld.
     count: u64,
 }
 
@@ -122,15 +122,16 @@ impl SafetyLimits<'_> {
         Ok(withheld)
     }
 
-    /// An upper bound of the run's damage. No limit is above `max`, so `max + 1` is enough.
+    /// An upper bound of the run's damage. No limit is above `max`, so it is enough to count up to
+    /// `max + 1`.
     async fn most_damage(&self, deletions: bool) -> Result<u64, AppError> {
         let (db, shard) = (&self.target.app.db, self.shard);
         let candidates = db.missing_candidates();
         if !deletions {
             return Ok(candidates.count(shard, &CandidateKind::HELD).await?);
         }
-        // All due deletions are counted, although a run does only a part of them. Otherwise several
-        // runs would do all of them.
+        // All due deletions are counted, although one run may do only a part of them. Otherwise
+        // several runs together would exceed the limit.
         let (policy, now) = (&self.target.policy.name, self.target.app.now());
         let most = self.damage.max.max(self.request.accept_damage).min(MAX_COUNT);
         let due = db.scan().count_due_damage(policy, now, most + 1).await?;
@@ -156,9 +157,9 @@ impl SafetyLimits<'_> {
         if total - withheld.min(total) > limit || over.len() > MAX_WITHHELD {
             self.count_withheld(total);
             return Err(WorkError::Stopped(format!(
-                "policy `{name}`: more than {limit} once verified uploads would become missing or \
-                 rejected, or their objects would be deleted, and no owner asked for it; \
-                 `--accept-damage N` allows more"
+                "policy `{name}`: more than {limit} verified uploads would become missing or \
+                 rejected, or their objects would be deleted, and no owner requested it. If this \
+                 is expected, `--accept-damage N` allows it"
             )));
         }
         if over.is_empty() {
@@ -184,9 +185,10 @@ fn withheld_text(policy: &str, limit: u64, over: &[(Owner, u64)]) -> String {
         named.push(format!("and {} more", over.len() - MAX_NAMED));
     }
     format!(
-        "policy `{policy}`: more than {limit} once verified uploads of one owner would become \
-         missing or rejected, or their objects would be deleted, and the owner did not ask for \
-         it: {}. Their uploads were not changed, all other changes were made; `--accept-damage N` allows more",
+        "policy `{policy}`: more than {limit} verified uploads of one owner would become missing \
+         or rejected, or their objects would be deleted, and the owner did not request it: {}. The \
+         uploads of these owners were not changed; all other changes were made. If this is \
+         expected, `--accept-damage N` allows it",
         named.join(", ")
     )
 }

@@ -24,10 +24,11 @@ use crate::telemetry::chain;
 /// A lease is renewed at least this often. The end of a run is noticed within the same time.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// The interval at which a process looks for shards that other processes left.
+/// The interval at which a process looks for shards whose lease has expired or was released.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The number of claims after which a shard fails: it probably crashes its processes.
+/// The number of claims after which a shard fails, because it probably crashes each process that
+/// works on it.
 const MAX_CLAIMS: i64 = 100;
 
 /// A run that this process works on.
@@ -105,7 +106,7 @@ impl ShardWorkers {
         }
     }
 
-    /// Works on a shard, writes its end, and returns the next shard.
+    /// Works on a shard, records how it ended, and returns the next shard.
     async fn work_on(&self, shard: RunShard) -> Option<RunShard> {
         tracing::debug!(run = %shard.run, shard = shard.number, fence = shard.fence,
             holder = %self.reconciler.holder, cursor = shard.cursor, "shard claimed");
@@ -132,7 +133,8 @@ impl ShardWorkers {
                 (ShardStatus::Failed, Some(chain(&error)))
             }
         };
-        // From here on no task renews the lease while the end of the shard waits for a connection.
+        // No task renews the lease any more, and writing the end may wait for a database
+        // connection. So a lease that is not new is renewed first.
         if lease.age() >= lease.length / 3
             && let Err(error) = self.reconciler.app.db.shards().renew(&shard, lease.length).await
         {
@@ -176,8 +178,8 @@ impl ShardWorkers {
         Arc::clone(sessions.entry((shard.policy.clone(), shard.location)).or_default())
     }
 
-    /// Renews the lease until it is lost or the run has ended, and then drops the work. That is
-    /// safe, because each batch of the work is one transaction.
+    /// Renews the lease, and returns when the lease is lost or the run has ended. The caller then
+    /// drops the work. That is safe, because each batch of the work is one transaction.
     async fn keep_lease(&self, shard: &RunShard, lease: &Lease) {
         let beat = HEARTBEAT.min(lease.length / 3);
         loop {
@@ -227,8 +229,8 @@ impl ShardWorkers {
             Err(error) => {
                 tracing::error!(run = %shard.run, shard = shard.number,
                     error = &error as &dyn std::error::Error,
-                    "the end of a shard was not written; another process continues it after its \
-                    lease");
+                    "the end of a shard was not written; another process continues the shard when \
+                    its lease has expired");
                 None
             }
         }

@@ -54,7 +54,8 @@ pub fn listing<'a>(
                 if range.until.as_ref().is_some_and(|until| &object.key > until) {
                     return Ok(None);
                 }
-                // A store that can't start a listing there returns keys that were already compared.
+                // If the store can't start a listing after a key, the listing also has the keys
+                // before the range.
                 if range.after.as_ref().is_some_and(|after| &object.key <= after) {
                     continue;
                 }
@@ -64,8 +65,8 @@ pub fn listing<'a>(
             throttle.acquire().await;
             let page = store.objects.list(&request).await?;
             report.count(|counters| counters.list_requests += 1);
-            // A listing that does not advance would never end. The join refuses objects that are
-            // listed twice.
+            // The same token after an empty page would repeat the request forever. If a page has
+            // objects, the join finds out that they are listed twice.
             if page.objects.is_empty() && page.next.is_some() && page.next == request.token {
                 let what = "the store's listing of objects does not advance".to_owned();
                 return Err(StoreError::Protocol(what).into());

@@ -46,7 +46,7 @@ pub(super) async fn remove_unattached(worker: &Worker<'_>) -> Result<(), WorkErr
         after = last.state.verified().map(|verified| (verified.at, last.id));
         let event = |upload: Upload| (upload, Event::Unattached);
         let events = uploads.into_iter().map(event).collect();
-        // After a crash it starts from the beginning: removed uploads are not listed again.
+        // After a crash the stage starts from the beginning: removed uploads are not listed again.
         worker.progress.save(events, (Stage::Delete, None)).await?;
         if after.is_none() {
             return Ok(());

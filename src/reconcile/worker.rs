@@ -34,7 +34,7 @@ pub enum WorkError {
     /// The database or the store failed.
     #[error(transparent)]
     App(#[from] AppError),
-    /// The listing can't be joined.
+    /// The listing and the rows can't be joined.
     #[error("the listing can't be compared with the table")]
     Merge(#[from] MergeError<AppError>),
 }
@@ -64,9 +64,10 @@ impl Worker<'_> {
     /// # Errors
     /// If the damage limit is exceeded, the lease is lost, or the store or the database fails.
     pub(super) async fn work(&self) -> Result<ShardStatus, WorkError> {
-        // A run that adopts the bucket writes a missing marker, even if there is nothing else to
-        // do. A contested marker stops the run at its end, so that the operator notices it;
-        // recording arrivals does no harm.
+        // Checked first, because a run that adopts the bucket must write a missing marker even if
+        // there is nothing else to do. If two databases use the bucket (a contested marker), the
+        // run ends as `stopped`, so that the operator notices it. The shard still records uploads
+        // that arrived, because that does no harm.
         let identity = self.limits.bucket_identity().await?;
         if *identity == BucketIdentity::Mismatch(Mismatch::Contested) {
             let mut tally = self.progress.report.tally();
@@ -106,7 +107,8 @@ impl Worker<'_> {
             let plan = planner.plan(&part).await?;
             heads.extend(plan.heads);
             if let Some(listing) = plan.list {
-                // If the cursor is within the listing, every key before it is done.
+                // The HEADs come first: a cursor within the listing means that every key before it
+                // is done.
                 observe_keys(self, std::mem::take(&mut heads)).await?;
                 compare(self, listing).await?;
             }

@@ -1,4 +1,5 @@
-//! The kinds of stores: what the start and `doctor` need in addition to [`Store`].
+//! The interface of a kind of store ([`Backend`]): what the start of the service and `doctor` need
+//! in addition to [`Store`].
 //!
 //! To add a kind: a folder that implements [`ObjectStore`](super::ObjectStore),
 //! [`Signer`](super::Signer) and [`Backend`], with its settings, probe, error mapping and advice;
@@ -32,7 +33,8 @@ pub trait Backend: Send + Sync {
         client: &BrowserClient<'_>,
     ) -> Check;
 
-    /// Configures the bucket so that pages of these origins can upload. All origins if empty.
+    /// Configures the bucket so that pages of these origins can upload. If `origins` is empty,
+    /// pages of all origins can.
     async fn allow_origins(&self, origins: &[String]) -> Result<()>;
 
     /// What an operator can do if [`Self::allow_origins`] fails, as a sentence.

@@ -31,8 +31,8 @@ pub struct Capabilities {
     pub enforced_checksums: Vec<Algorithm>,
     /// HEAD returns the checksum with which a single PUT was signed.
     pub returned_checksums: Vec<Algorithm>,
-    /// The ETag of a single PUT is the MD5 of its bytes, unless the object is encrypted with its
-    /// own key ([`super::ObjectMeta::keyed`]).
+    /// The ETag of a single PUT is the MD5 of its bytes, unless the object is encrypted with a
+    /// customer or KMS key ([`super::ObjectMeta::keyed`]).
     pub etag_md5: bool,
     /// Form uploads work, and the size limit of their policy is enforced.
     pub post_policy: bool,
@@ -48,15 +48,15 @@ pub struct Capabilities {
     /// HEAD returns the CRC-64/NVME of a whole multipart object, if each part was sent with one.
     #[serde(default)]
     pub checked_parts: bool,
-    /// A part with this checksum is accepted, and other bytes are refused, if the upload was
-    /// created with the algorithm.
+    /// A part can be sent with a checksum of these algorithms, if the multipart upload was created
+    /// with the algorithm. The store refuses bytes that do not match it.
     #[serde(default)]
     pub part_checksums: Vec<Algorithm>,
-    /// Clients can open, list and complete a multipart upload by S3's own requests, and the response
-    /// to a part has an ETag. Some clients need that.
+    /// Clients can create and complete a multipart upload and list its parts by presigned S3
+    /// requests, and the response to a part has an ETag. Some clients need that.
     #[serde(default)]
     pub s3_multipart: bool,
-    /// The URL of a part can also write the whole object, until it expires.
+    /// Until the URL of a part expires, it can also be used to write the whole object.
     #[serde(default)]
     pub part_urls_write_objects: bool,
     /// Unfinished multipart uploads are listed below any prefix. MinIO lists only the uploads of
@@ -138,7 +138,8 @@ impl Capabilities {
         Self {
             write_once: false,
             refuses_if_none_match: false,
-            // These two are signed headers, so every store that verifies signatures has them.
+            // Length and type are signed headers, so every store that verifies signatures enforces
+            // them.
             signed_length: true,
             signed_content_type: true,
             enforced_checksums: Vec::new(),

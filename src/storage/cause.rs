@@ -92,8 +92,8 @@ impl Cause {
                  standard AWS_* variables, profile or role"
             }
             Self::AccessDenied => {
-                "the access key may not do this: allow it to list, read, write and delete in the \
-                 bucket"
+                "the access key lacks a permission: allow it to list, read, write and delete in \
+                 the bucket"
             }
             Self::ClockSkew => {
                 "this machine's clock and the store's differ by more than 15 minutes: synchronise both \

@@ -21,8 +21,8 @@ pub const MAX_REFUSALS: u32 = 3;
 pub struct Refusals(AtomicU32);
 
 impl Refusals {
-    /// Records a check of the bucket, and returns the number. If a store does not respond, that
-    /// says nothing about the credentials.
+    /// Records the result of a check of the bucket, and returns the number. Errors that say nothing
+    /// about the credentials, for example no response, do not change it.
     pub fn record(&self, checked: &Result<(), StoreError>) -> u32 {
         match checked {
             Err(StoreError::AccessDenied(_)) => {
@@ -50,7 +50,7 @@ impl Refusals {
 
 /// Signs only while the store accepts the credentials.
 pub struct GuardedSigner {
-    /// Signs.
+    /// The signer that is used if few checks were refused.
     pub inner: Arc<dyn Signer>,
     /// Whether the store accepts the credentials.
     pub refusals: Arc<Refusals>,

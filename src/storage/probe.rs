@@ -77,7 +77,8 @@ impl Report {
 pub struct BrowserClient<'a> {
     /// The name of its check.
     pub check: &'static str,
-    /// Methods and the headers that a preflight names. None if its files go through this service.
+    /// Each method that it sends, with the headers that the preflight names. Empty if its files go
+    /// through this service.
     pub requests: &'a [(&'a str, &'a [&'a str])],
     /// The headers of responses that it reads.
     pub exposed: &'a [&'a str],

@@ -1,8 +1,9 @@
 //! Copies an object from one store to another, and proves that the copy has the same bytes.
 //!
-//! Two buckets of one server: the server copies. Otherwise the bytes are streamed, small objects
-//! with one PUT and larger ones in parts. The bytes are hashed on the way, and compared with the
-//! checksum on record. Then the copy is compared with what the store says about it, or is read back.
+//! If both buckets are on one server, the server copies the object. Otherwise the bytes are
+//! streamed through this process: small objects with one PUT, and larger ones in parts. The
+//! streamed bytes are hashed, and must have the recorded checksum. Then the copy's checksum is
+//! compared: the one that the store returns, or else the one of the bytes, which are read back.
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -36,7 +37,7 @@ impl Memory {
         Self { free: Semaphore::new(units as usize), units }
     }
 
-    /// Waits until that many bytes are free.
+    /// Waits until that many bytes are free. They are free again when the permit is dropped.
     async fn hold(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
         self.free.acquire_many(units.min(self.units)).await.ok()
@@ -67,7 +68,7 @@ pub struct Original<'a> {
     pub store: &'a Store,
     /// Its key.
     pub key: &'a str,
-    /// The response of its HEAD. The copy is of this object or fails.
+    /// The response of its HEAD. If the object has changed since then, the copy fails.
     pub meta: &'a ObjectMeta,
     /// The checksum on record.
     pub recorded: Option<&'a Checksum>,
@@ -80,7 +81,7 @@ pub struct Destination<'a> {
     pub store: &'a Store,
     /// Its key.
     pub key: &'a str,
-    /// How the store keeps it.
+    /// The settings with which it is stored.
     pub object: &'a ObjectSettings,
     /// Whether an earlier attempt may have written the copy.
     pub may_exist: bool,
@@ -91,19 +92,19 @@ pub struct Destination<'a> {
 pub struct Copied {
     /// The response of its HEAD.
     pub meta: ObjectMeta,
-    /// The checksum in which both are equal.
+    /// The checksum that the copy and its original have in common.
     pub checksum: Checksum,
     /// Whether an earlier attempt had written it.
     pub reused: bool,
 }
 
-/// Why there is no copy.
+/// Why an object was not copied.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
     /// The original was deleted or replaced.
     #[error("the object was deleted or replaced while it was copied")]
     Changed,
-    /// The bytes are not those on record, or the copy has other bytes.
+    /// The original does not have its recorded checksum, or the copy has other bytes.
     #[error("{0}")]
     Differs(String),
     /// A store failed.
@@ -113,7 +114,8 @@ pub enum TransferError {
 
 type Result<T, E = TransferError> = std::result::Result<T, E>;
 
-/// Whether the copy is made as a multipart upload. If a process ends in the middle, its parts stay.
+/// Whether the copy is made as a multipart upload. If the process crashes during the transfer, the
+/// parts stay in the store.
 pub fn is_multipart(from: &Original<'_>, to: &Destination<'_>, sizes: &Sizes) -> bool {
     from.meta.size > if is_within_server(from, to) { sizes.copy } else { sizes.part }
 }
@@ -126,7 +128,7 @@ fn is_within_server(from: &Original<'_>, to: &Destination<'_>) -> bool {
 /// Copies an object and compares the copy with it.
 ///
 /// # Errors
-/// If the object is not the one of the HEAD any more, the bytes differ, or a store fails.
+/// If the object has changed since its HEAD, the bytes differ, or a store fails.
 pub async fn transfer(
     from: &Original<'_>,
     to: &Destination<'_>,
@@ -159,7 +161,7 @@ pub async fn transfer(
 }
 
 /// Compares a copy with the size and the checksums of its original. Uses a checksum that the store
-/// returns if it can, otherwise reads the copy. Returns the checksum that is equal.
+/// returns if it can, otherwise reads the copy. Returns the checksum that both have.
 async fn compare(
     to: &Destination<'_>,
     meta: &ObjectMeta,
@@ -248,8 +250,8 @@ async fn abort_after_error(to: &Destination<'_>, id: &str, failed: bool) {
     }
 }
 
-/// The options for writing the copy: the content type, encoding and metadata of the original, and the
-/// object settings of the destination.
+/// The options for writing the copy: the content type, encoding and metadata of the original, and
+/// the object settings of the destination.
 fn options(from: &Original<'_>, to: &Destination<'_>) -> PutOptions {
     PutOptions {
         content_type: from.meta.content_type.clone(),
@@ -260,7 +262,8 @@ fn options(from: &Original<'_>, to: &Destination<'_>) -> PutOptions {
     }
 }
 
-/// A precondition of a read is that the object did not change.
+/// Reads have the original's ETag as a precondition, so a failed precondition means that the
+/// original has changed.
 fn read_error(error: StoreError) -> TransferError {
     match error {
         StoreError::PreconditionFailed => TransferError::Changed,

@@ -22,17 +22,17 @@ const MAX_ATTEMPTS: u32 = 3;
 /// The pause after the first failure; it doubles.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How long after its start a multipart upload of a copy is aborted, if it is still open then.
+/// A multipart upload of a copy that is still open this long after its start is aborted.
 const MAX_DURATION: TimeDelta = TimeDelta::days(7);
 
-/// Why an object stays where it is.
+/// Why an object was not moved. The text is the detail of the finding.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotMoved {
     #[error("absent")]
     Absent,
     #[error("changed")]
     Changed,
-    #[error("the copy of an earlier move is being deleted there")]
+    #[error("a copy of an earlier move is being deleted at the new location")]
     InDeletion,
     #[error("{0}")]
     Differs(String),
@@ -78,12 +78,12 @@ pub(super) struct ObjectMove<'a> {
     pub(super) to: &'a To,
     /// Whether an earlier attempt may have written the copy.
     pub(super) may_exist: bool,
-    /// Whether the copy may be written.
+    /// Whether the copy may be written, because no earlier copy is being deleted at its key.
     pub(super) is_free: bool,
 }
 
 impl ObjectMove<'_> {
-    /// Copies the object, and returns the verified copy. A dry run only looks at the object.
+    /// Copies the object, and returns the verified copy. A dry run only sends a HEAD.
     pub(super) async fn transfer(&self, upload: &Upload) -> Result<Relocation, NotMoved> {
         let worker = self.worker;
         let _permit = worker.transfers.permits.acquire().await;
@@ -94,7 +94,8 @@ impl ObjectMove<'_> {
             match copied {
                 Err(NotMovedOrRetry::Retry(error)) if attempt < MAX_ATTEMPTS => {
                     tracing::warn!(upload = %upload.id, attempt,
-                        error = &error as &dyn std::error::Error, "not copied; trying again");
+                        error = &error as &dyn std::error::Error,
+                        "an object was not copied; trying again");
                     tokio::time::sleep(PAUSE * 2_u32.pow(attempt - 1)).await;
                     attempt += 1;
                 }
@@ -151,7 +152,8 @@ impl ObjectMove<'_> {
         if !is_multipart(&from, &to, &sizes) {
             return Ok(transfer(&from, &to, memory, &sizes).await?);
         }
-        // If this process ends in the middle, this record is used to find the parts.
+        // If this process crashes during the transfer, a run finds the multipart upload by this
+        // record and aborts it.
         let (token, due) = (app.ids.uuid(), app.now() + MAX_DURATION);
         let at_destination =
             Upload { location: self.to.location.number, key: key.clone(), ..upload.clone() };
@@ -160,7 +162,7 @@ impl ObjectMove<'_> {
             aborts.create_intent(&at_destination, token, due).await.map_err(AppError::from);
         let intent = intent.map_err(NotMoved::from)?;
         let copied = transfer(&from, &to, memory, &sizes).await;
-        // After an error the parts may still be there: the record stays, and is due now.
+        // After an error the parts may still be in the store, so the abort is due at once.
         let settled = match &copied {
             Ok(_) => aborts.complete(&intent).await,
             Err(_) => aborts.postpone(&intent, app.now()).await,

@@ -4,11 +4,12 @@ use crate::app::{App, AppError};
 use crate::domain::run::{Moving, NewShard};
 use crate::domain::{Policy, Shard};
 
-/// The shards of a move: each former location on the store, cut by key. No listing is needed, so any
-/// store can be cut.
+/// The shards of a move: the key ranges of each former location on the store. A move reads rows and
+/// lists no objects, so it can have several shards on any store.
 ///
 /// # Errors
-/// If the policy has no former location on that store ([`AppError::Invalid`]), or the database fails.
+/// If the policy has no former location on that store ([`AppError::Invalid`]), or the database
+/// fails.
 pub(in crate::reconcile) async fn shards_of_move(
     app: &App,
     policy: &Policy,

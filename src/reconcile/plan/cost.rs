@@ -7,8 +7,8 @@ use crate::domain::limits::MAX_PAGE;
 pub(super) const HEADS_PER_TWO_LISTS: u64 = 25;
 
 /// A way to reconcile the open rows of a range: send a HEAD for each of the first `heads` rows, and
-/// list from the next row on, which passes about `keys` keys. `keys` is `None` if no row is left to
-/// list.
+/// list from the next row on. The listing has about `keys` keys; `keys` is `None` if all rows get a
+/// HEAD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cut {
     pub(super) heads: usize,
@@ -28,7 +28,8 @@ pub(super) fn cheapest(cuts: impl IntoIterator<Item = Cut>) -> Option<Cut> {
     cuts.into_iter().min_by_key(|cut| cut.cost())
 }
 
-/// The numbers of HEADs to consider for `open` rows: 0, 1, 4, 16 and so on. One of these few is always close to the best cut.
+/// The numbers of HEADs to consider for `open` rows: 0, 1, 4, 16 and so on. One of these is always
+/// close to the best cut.
 pub(super) fn candidates(open: usize) -> impl Iterator<Item = usize> {
     let growing = std::iter::successors(Some(1_usize), |n| n.checked_mul(4));
     std::iter::once(0).chain(growing).take_while(move |heads| *heads < open)

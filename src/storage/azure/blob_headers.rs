@@ -33,9 +33,9 @@ pub(super) fn read_metadata(headers: &BTreeMap<String, String>) -> BTreeMap<Stri
     pairs.map(|(name, value)| (decode(name), value.clone())).collect()
 }
 
-/// Azure's names are C# identifiers: no hyphen, and no digit at the start. Other characters become
-/// `z` and two hex digits, and so does `z` itself. `_` would be possible, but Azure sorts the names of
-/// signed headers by the rules of a language, which rank it otherwise than its byte does.
+/// Encodes a name of metadata. Azure allows only C# identifiers, which have no hyphen and no digit
+/// at the start. Other characters, and `z` itself, become `z` and two hex digits. `_` is allowed
+/// but encoded too: Azure does not sort it by its byte among the signed headers.
 fn encode(name: &str) -> String {
     let mut encoded = String::with_capacity(name.len() + 8);
     for (nth, byte) in name.bytes().enumerate() {

@@ -20,7 +20,7 @@ pub(super) fn upload_id(uuid: Uuid) -> String {
     uuid.as_simple().to_string()
 }
 
-/// Whether a text can be the id of a multipart upload. Clients send ids.
+/// Whether a text can be the id of a multipart upload. Ids come from clients, so they are checked.
 pub(super) fn is_upload_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }

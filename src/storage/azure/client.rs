@@ -50,7 +50,7 @@ pub(super) struct Call<'a> {
     /// Names in lower case.
     pub headers: Vec<(Cow<'static, str>, String)>,
     pub body: Bytes,
-    /// Whether it has the time limits of an object's bytes.
+    /// Whether the time limits for transfers of bytes apply.
     pub transfers: bool,
 }
 
@@ -99,7 +99,7 @@ pub(super) struct Client {
     timeouts: Timeouts,
     max_attempts: u32,
     clock_offset: ClockOffset,
-    /// Whether a response had a version id: the account has versioning.
+    /// Whether a response had a version id, which means that the account has versioning.
     keeps_versions: AtomicBool,
 }
 
@@ -117,7 +117,7 @@ impl Client {
         max_attempts: u32,
     ) -> Self {
         Self {
-            // The limits of attempts are shorter.
+            // The longest time limit; `send` has a shorter one for each attempt.
             http: HttpClient::pooled(timeouts.connect, timeouts.transfer_operation),
             endpoint,
             key,
@@ -145,8 +145,8 @@ impl Client {
         self.timeouts.stalled
     }
 
-    /// Sends a request, again after failures that may be temporary. Returns a response with a
-    /// status 2xx.
+    /// Sends a request, and repeats it after failures that may be temporary. Returns a response
+    /// with a status 2xx.
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Streamed, CallError> {
         let Timeouts { attempt, operation, transfer_attempt, transfer_operation, .. } =
             self.timeouts;
@@ -168,7 +168,7 @@ impl Client {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
-            // Clients that were refused at the same time must not come back at the same time.
+            // Random, so that clients that failed at the same time do not retry at the same time.
             let wait = pause.mul_f64(0.5 + rand::random::<f64>() / 2.0);
             let may_help = error.may_be_temporary() && attempts < self.max_attempts;
             if !may_help || Instant::now() + wait >= end {
@@ -213,8 +213,8 @@ impl Client {
         Err(errors::refused(response, offset).await)
     }
 
-    /// The headers of a request, with its signature. The signature has the current time, so each
-    /// attempt has another one.
+    /// The headers of a request, with its signature. The signature covers the current time, so each
+    /// attempt is signed again.
     fn signed_headers(&self, call: &Call<'_>, path: &str) -> BTreeMap<String, String> {
         let now = SystemClock.now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
         let mut headers: BTreeMap<String, String> =

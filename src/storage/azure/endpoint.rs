@@ -17,10 +17,10 @@ pub enum EndpointError {
     #[error("must be a scheme (http or https), a host and a port, without a path")]
     Url,
     /// The account's name is invalid.
-    #[error("a storage account has a name of 3 to 24 lower-case letters and digits")]
+    #[error("a storage account's name has 3 to 24 lowercase letters and digits")]
     Account,
     /// The container's name is invalid.
-    #[error("a container has a name of 3 to 63 lower-case letters, digits and single hyphens")]
+    #[error("a container's name has 3 to 63 lowercase letters, digits and single hyphens")]
     Container,
 }
 

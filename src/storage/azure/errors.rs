@@ -69,7 +69,7 @@ pub(super) async fn refused(response: Streamed, offset: Option<TimeDelta>) -> Ca
         by_code(status, &code, offset)
     } else {
         StoreError::Protocol(format!(
-            "HTTP {status} that is not a response of Azure Blob Storage; is the endpoint right?"
+            "HTTP {status} without a header of Azure Blob Storage; check the endpoint"
         ))
     };
     CallError { status: Some(status), code, error }
@@ -79,7 +79,7 @@ pub(super) async fn refused(response: Streamed, offset: Option<TimeDelta>) -> Ca
 pub(super) fn not_sent(error: NetError) -> CallError {
     let text = redact_query(&chain(&error)).into_owned();
     let cause = match connection_cause(&error, &text) {
-        // The host is made of the account's name.
+        // The host name contains the account's name, so the account may not exist.
         Some(Cause::Dns) => Some(Cause::NoSuchAccount),
         cause => cause,
     };
@@ -126,7 +126,7 @@ fn by_code(status: u16, code: &str, offset: Option<TimeDelta>) -> StoreError {
         ("AuthenticationFailed" | "InvalidAuthenticationInfo", _) => {
             StoreError::AccessDenied(explained(Cause::WrongAccountKey, seen))
         }
-        // An existing blob, and a SAS that may only create.
+        // The blob exists, and the SAS allows only to create a blob.
         ("UnauthorizedBlobOverwrite", _) => StoreError::PreconditionFailed,
         ("AccountIsDisabled" | "InsufficientAccountPermissions", _) | (_, 401 | 403) => {
             StoreError::AccessDenied(explained(Cause::AccessDenied, seen))
@@ -134,11 +134,11 @@ fn by_code(status: u16, code: &str, offset: Option<TimeDelta>) -> StoreError {
         ("ConditionNotMet" | "TargetConditionNotMet" | "BlobAlreadyExists", _) => {
             StoreError::PreconditionFailed
         }
-        // A listed block is missing. It is S3's code, which the use cases know.
+        // A block of the list is missing. The use cases know S3's code for this error.
         ("InvalidBlockList", _) => refused("InvalidPart", seen),
         ("Md5Mismatch" | "Crc64Mismatch", _) => refused("BadDigest", seen),
         ("ServerBusy", _) | (_, 429) => StoreError::Unavailable(explained(Cause::Throttled, seen)),
-        // Not implemented, and not a failure of the server.
+        // The operation is not supported. The server did not fail.
         (_, 501) => refused(code, seen),
         (_, 408 | 500..=599) => StoreError::Unavailable(explained(Cause::ServerError, seen)),
         _ => refused(code, seen),
@@ -159,7 +159,7 @@ mod tests {
             (403, "UnauthorizedBlobOverwrite", 0, "PreconditionFailed", None),
             (412, "ConditionNotMet", 0, "PreconditionFailed", None),
             (409, "BlobAlreadyExists", 0, "PreconditionFailed", None),
-            // A lease is no condition of ours.
+            // The blob is leased, which is not a precondition of the request.
             (412, "LeaseIdMissing", 0, "Refused", None),
             (400, "Md5Mismatch", 0, "Refused", None),
             (400, "InvalidBlockList", 0, "Refused", None),

@@ -1,20 +1,21 @@
 //! A container of Azure Blob Storage, over its REST API.
 //!
-//! The signatures are ours, and the requests are sent by the HTTP client that the service has for
-//! its other outbound requests. The vendor's crate `azure_storage_blob` brings its own HTTP client,
-//! its own retries and Entra ID, and cannot sign a service SAS with an account key. `object_store`
-//! has neither uncommitted blocks by id nor listings of them, and brings `reqwest`. What is needed
-//! is one HMAC for each request and two small XML documents. The signatures are tested against
-//! those of Microsoft's JavaScript library (`tests.rs`), and on Azurite.
+//! This module computes the signatures itself, and sends the requests with the HTTP client that the
+//! service uses for its other outbound requests. It needs only one HMAC for each request and two
+//! small XML documents. The vendor's crate `azure_storage_blob` has its own HTTP client, its own
+//! retries and Entra ID, and cannot sign a service SAS with an account key. The crate
+//! `object_store` cannot write or list uncommitted blocks by id, and depends on `reqwest`. The
+//! signatures are tested against those of Microsoft's JavaScript library (`tests.rs`), and on
+//! Azurite.
 //!
-//! How S3's terms map:
+//! Azure's terms for those of S3:
 //!
 //! | here | Azure |
 //! | --- | --- |
 //! | bucket, object | container, block blob |
 //! | access key | the account's name and one of its two keys |
 //! | presigned URL | service SAS for one blob ([`sas`]) |
-//! | part | uncommitted block, whose id has our id of the multipart upload and the number |
+//! | part | uncommitted block, whose id contains the multipart upload's id and the part's number |
 //! | multipart upload | a small blob in `.multipart/`, which no listing shows ([`multipart`]) |
 //!
 //! A SAS allows operations on a blob. It does not cover headers, the query or the length. So the
@@ -49,7 +50,7 @@ pub use shared_key::{AccountKey, KeyError as AccountKeyError};
 use super::{Capabilities, Store};
 use crate::domain::checksum::Algorithm;
 
-/// The version of the REST API and of SAS. The text that a service SAS signs is the same since
+/// The version of the REST API and of SAS. The text that a service SAS signs has not changed since
 /// 2020-12-06.
 const API_VERSION: &str = "2023-11-03";
 
@@ -105,8 +106,8 @@ impl Capabilities {
             signed_content_type: false,
             // The client can leave out the header, so the bytes are verified on arrival too.
             enforced_checksums: vec![Algorithm::Md5],
-            // `Content-MD5` of a blob is a property that whoever may write the blob can set to any
-            // value ("Set Blob Properties"), so it is no evidence.
+            // A client that may write a blob can set its `Content-MD5` property to any value ("Set
+            // Blob Properties"), so the property proves nothing.
             returned_checksums: Vec::new(),
             etag_md5: false,
             post_policy: false,

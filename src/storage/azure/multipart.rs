@@ -1,13 +1,16 @@
 //! Multipart uploads.
 //!
-//! Azure has uncommitted blocks of a blob, but nothing that says that an upload was begun, which
-//! blocks belong to it, and that it was aborted. So each upload has a small blob, its record, whose
-//! name is the key and the id, and whose content is what the finished object is stored with. Records
-//! are in a folder of their own, outside of every policy's prefix, and listings do not show them.
+//! Azure stores uncommitted blocks of a blob, but does not record that a multipart upload was
+//! created or aborted, or which blocks belong to it. So each multipart upload has a small blob, its
+//! record. The record's name contains the key and the id of the multipart upload, and its content
+//! is the headers with which the finished object is stored. Records are in a folder of their own,
+//! outside of every policy's prefix, and [`list`](crate::storage::ObjectStore::list) leaves them
+//! out.
 //!
-//! An abort deletes the record. Nobody can complete the upload after that. Blocks cannot be deleted:
-//! Azure removes them when the blob is written, or one week after the last block. To write the blob
-//! in order to remove them could overwrite or delete a verified object, so that is not done.
+//! An abort deletes the record. After that the upload cannot be completed. Blocks cannot be
+//! deleted: Azure removes them when the blob is written, or one week after the last block. Writing
+//! the blob only to remove the blocks could overwrite a verified object, so this module does not do
+//! that.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -36,7 +39,7 @@ pub(super) fn is_record(name: &str) -> bool {
     name.starts_with(RECORDS)
 }
 
-/// The name of a record; `None` if no multipart upload has such an id.
+/// The name of a record, or [`StoreError::NoSuchMultipart`] if the text can't be an id.
 fn record(key: &str, upload_id: &str) -> Result<String> {
     if blocks::is_upload_id(upload_id) {
         Ok(format!("{RECORDS}{key}/{upload_id}"))
@@ -62,7 +65,8 @@ impl Azure {
         Ok(upload_id)
     }
 
-    /// Sends a block while the record is looked for: a block of an unknown upload does no harm.
+    /// Sends a block and looks for the record at the same time, because a block of an unknown
+    /// upload does no harm.
     pub(super) async fn send_part(
         &self,
         key: &str,
@@ -120,7 +124,7 @@ impl Azure {
         let mut list = "<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>".to_owned();
         for part in parts {
             let block = blocks::id(upload_id, part.number);
-            // Only blocks that no completion has used.
+            // Not `Latest`, which would also find blocks of the current blob.
             list.extend(["<Uncommitted>", &escaped(&block), "</Uncommitted>"]);
         }
         list.push_str("</BlockList>");
@@ -202,8 +206,8 @@ impl Azure {
 /// The largest record in bytes. Metadata and settings are much smaller.
 const MAX_RECORD: usize = 64 << 10;
 
-/// Azure does not say when a block arrived, and gives it no `ETag`: this one tells parts of different
-/// sizes apart.
+/// Azure returns neither a time nor an ETag for a block. This ETag distinguishes only parts of
+/// different sizes.
 fn part(number: u16, size: u64) -> Part {
     let etag = format!("{number}-{size}");
     Part { number, etag, size, last_modified: None, checksum: None }

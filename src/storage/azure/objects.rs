@@ -193,7 +193,7 @@ impl ObjectStore for Azure {
 }
 
 impl Azure {
-    /// `None` if the range is after the end of the object, or if no byte can be read.
+    /// `None` if the range is after the end of the object, or if the object's bytes can't be read.
     async fn get(
         &self,
         key: &str,
@@ -208,15 +208,15 @@ impl Azure {
         match self.client.send(&call).await {
             Ok(response) => Ok(Some(response)),
             Err(error) if error.status == Some(416) => Ok(None),
-            // A client can send a file to the archive, because a SAS does not cover the header. It has
-            // no bytes that can be read, so the rules reject it.
+            // A client can store a blob in the archive tier, because a SAS does not cover headers.
+            // Its bytes can't be read, so the rules reject it.
             Err(error) if error.code == "BlobArchived" => Ok(None),
             Err(error) if error.is_not_found() => Err(StoreError::PreconditionFailed),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Deletes a blob or one of its versions. It must not be missing: nothing is deleted then.
+    /// Deletes a blob or one of its versions. Succeeds if it does not exist.
     pub(super) async fn delete_one(&self, key: &str, version: Option<&str>) -> Result<()> {
         let mut call = Call::new("DELETE", About::Blob(key));
         match version {
@@ -226,7 +226,8 @@ impl Azure {
         match self.client.send(&call).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_not_found() => Ok(()),
-            // A URL that may write may also lease the blob, for ever.
+            // A client with a URL for writing can also lease the blob without an end, and a leased
+            // blob can't be deleted.
             Err(CallError { code, .. }) if version.is_none() && code == "LeaseIdMissing" => {
                 self.break_lease(key).await?;
                 match self.client.send(&call).await {
@@ -292,7 +293,7 @@ async fn next(response: &mut Streamed, limit: Duration) -> Result<Option<Bytes>>
     chunk.map_err(|error| errors::not_sent(error).error)
 }
 
-/// The headers of what is stored with a blob.
+/// The headers with the properties and the metadata of a blob.
 pub(super) fn description(options: &PutOptions) -> Result<Vec<(String, String)>> {
     let PutOptions { content_type, content_encoding, metadata, object, .. } = options;
     let mut headers = blob_headers::settings(object)?;
@@ -354,7 +355,7 @@ pub(super) fn name(blob: &Element) -> Result<String> {
 fn etag(text: Option<&String>) -> Result<String> {
     match text.map(|etag| etag.trim_matches('"')) {
         Some(etag) if !etag.is_empty() => Ok(etag.to_owned()),
-        _ => Err(StoreError::Protocol("an answer without an ETag".into())),
+        _ => Err(StoreError::Protocol("a response without an ETag".into())),
     }
 }
 

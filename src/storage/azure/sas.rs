@@ -1,13 +1,14 @@
 //! Signs requests for clients as service SAS ("Create a service SAS", REST API reference).
 //!
-//! A SAS allows operations on one blob until a time. What it cannot say, and the consequences:
+//! A SAS allows operations on one blob until a time. It has these limits:
 //!
 //! - Headers and the length are not signed. A client can send another type, another length or no
-//!   checksum: the rules find out on arrival.
-//! - The query is not signed. The URL of a part allows to write the whole blob too
+//!   checksum. The rules detect that on arrival.
+//! - The query is not signed. With the URL of a part, a client can write the whole blob too
 //!   ([`Capabilities::part_urls_write_objects`](crate::storage::Capabilities)).
-//! - The permission "create" alone does not overwrite a blob: that is write-once, whatever headers
-//!   the client sends.
+//!
+//! A URL with only the permission "create" cannot overwrite a blob, whatever headers the client
+//! sends. So it is write-once.
 
 use std::collections::BTreeMap;
 
@@ -64,7 +65,8 @@ impl SasSigner {
         if seconds < 1 {
             return Err(SignError::Expiry);
         }
-        // Times in a SAS are whole seconds. It has no start: a clock that is behind would refuse it.
+        // Times in a SAS are whole seconds. No start time is signed, because a store whose clock is
+        // behind would refuse the URL.
         let expires_at = now.trunc_subsecs(0) + TimeDelta::seconds(seconds);
         let expiry = expires_at.format("%Y-%m-%dT%H:%M:%SZ").to_string();
         let Grant { permissions, version, overrides } = *grant;
@@ -179,7 +181,7 @@ impl Signer for SasSigner {
     }
 }
 
-/// The headers of a PUT. The first is required by "Put Blob".
+/// The headers of a PUT. "Put Blob" requires `x-ms-blob-type`.
 fn put_headers(request: &PutRequest) -> Result<BTreeMap<String, String>, SignError> {
     let PutRequest {
         content_type,

@@ -25,7 +25,7 @@ pub struct AzureSettings {
     pub endpoint: Option<Url>,
     /// The endpoint in signed URLs. `None`: the same as [`Self::endpoint`].
     pub public_endpoint: Option<Url>,
-    /// Whether the account is in the path. `None`: unless the host begins with it.
+    /// Whether the account is in the path. `None`: it is, unless the host begins with the account.
     pub path_style: Option<bool>,
     /// The time limits.
     pub timeouts: Timeouts,

@@ -19,7 +19,7 @@ impl Azure {
                 let meta = meta(&response)?;
                 Ok(Some(meta).filter(|meta| meta.version_id.as_deref() == Some(version_id)))
             }
-            // 400: the id has not the format of one.
+            // 400: the text does not have the format of a version id.
             Err(error) if error.is_not_found() || error.status == Some(400) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -37,7 +37,7 @@ impl Azure {
                 let current = blob.text_of("IsCurrentVersion") == Some("true");
                 match blob.text_of("VersionId") {
                     Some(version) if !current => self.delete_one(key, Some(version)).await?,
-                    // Somebody wrote it again.
+                    // Somebody wrote the blob again during the deletion.
                     Some(_) => return Err(StoreError::PreconditionFailed),
                     None => {}
                 }

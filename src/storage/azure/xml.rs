@@ -111,7 +111,7 @@ fn broken(what: &str) -> StoreError {
     StoreError::Protocol(format!("a response with XML is invalid: {what}"))
 }
 
-/// A text in XML.
+/// A text with XML's special characters escaped.
 pub(super) fn escaped(text: &str) -> String {
     quick_xml::escape::escape(text).into_owned()
 }
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_whole_document_is_an_error() {
+    fn an_incomplete_or_invalid_document_is_an_error() {
         for text in ["", "<a>", "<a><b></a>", "text", "<a>&unknown;</a>", "<a>&#0;</a>"] {
             assert!(
                 matches!(Element::parse(text.as_bytes()), Err(StoreError::Protocol(_))),

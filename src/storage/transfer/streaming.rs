@@ -45,7 +45,7 @@ struct Reader {
     bytes: ByteStream,
     /// Bytes that were read and are not in a part yet.
     buffer: BytesMut,
-    /// How many bytes the object still has.
+    /// How many bytes of the object were not returned yet.
     left: u64,
 }
 
@@ -59,7 +59,10 @@ impl Reader {
         self.buffer.reserve(len.saturating_sub(self.buffer.len()));
         while self.buffer.len() < len {
             let Some(chunk) = self.bytes.try_next().await.map_err(read_error)? else {
-                return Err(StoreError::Protocol("an object ends early".to_owned()).into());
+                return Err(StoreError::Protocol(
+                    "an object has fewer bytes than its HEAD reported".to_owned(),
+                )
+                .into());
             };
             self.buffer.extend_from_slice(&chunk);
         }
@@ -68,11 +71,12 @@ impl Reader {
     }
 }
 
-/// The hashes of the bytes on their way.
+/// Hashes the bytes of the original before they are sent.
 struct Sums(Vec<Hasher>);
 
 impl Sums {
-    /// In the algorithm of the checksum on record, and in the one by which the copy is compared.
+    /// Hashes with the algorithm by which the copy is compared, and with that of the first known
+    /// checksum, if it is another one.
     fn new(known: &[Checksum], compared: Option<Algorithm>) -> Self {
         let recorded = known.first().map(Checksum::algorithm);
         let first = compared.or(recorded).unwrap_or(Algorithm::Crc64nvme);
@@ -84,10 +88,10 @@ impl Sums {
         self.0.iter_mut().for_each(|hasher| hasher.update(bytes));
     }
 
-    /// The checksums, the one for the comparison first.
+    /// The checksums of the bytes. The first is the one for the comparison.
     ///
     /// # Errors
-    /// If the bytes are not those on record.
+    /// If the bytes do not have a known checksum.
     fn finish(self, known: &[Checksum]) -> Result<Vec<Checksum>> {
         let sums: Vec<_> = self.0.into_iter().map(Hasher::finish).collect();
         let other = |known: &&Checksum| {
@@ -95,14 +99,15 @@ impl Sums {
         };
         match known.iter().find(other) {
             Some(known) => {
-                Err(differs(format!("the bytes do not have the checksum on record, {known:?}")))
+                Err(differs(format!("the bytes do not have the expected checksum {known:?}")))
             }
             None => Ok(sums),
         }
     }
 }
 
-/// The first algorithm, by preference, that `is_returned` accepts.
+/// The algorithm by which the copy is compared: one that `is_returned` accepts. Algorithms of known
+/// checksums come first, and then the others, the cheapest first.
 fn choose(known: &[Checksum], is_returned: impl Fn(Algorithm) -> bool) -> Option<Algorithm> {
     use Algorithm::{Crc32, Crc32c, Crc64nvme, Md5, Sha256};
     let known = known.iter().map(Checksum::algorithm);
@@ -131,7 +136,8 @@ async fn put(
     let options =
         PutOptions { checksum: checksum.cloned(), if_none_match: once, ..options(from, to) };
     match to.store.objects.put(to.key, body.clone(), &options).await {
-        // Written by a lost attempt, or by another process.
+        // The object exists with other bytes: it is left of an earlier attempt, or another process
+        // wrote it. It is replaced.
         Err(StoreError::PreconditionFailed) if !is_copied(from, to, &sums).await? => {
             let options = PutOptions { if_none_match: false, ..options };
             to.store.objects.put(to.key, body, &options).await?;
@@ -168,14 +174,15 @@ async fn send_parts(
     if compared.is_none_or(|sum| sum == Algorithm::Crc64nvme) && capabilities.checked_parts {
         (compared, integrity) = (Some(Algorithm::Crc64nvme), PartIntegrity::Checksum);
     }
-    // Only the algorithm is used.
+    // `create_multipart` uses only the algorithm of the checksum.
     let checksum = compared.map(|algorithm| Checksum::of(algorithm, b""));
     let options = PutOptions { checksum, ..options(from, to) };
     let id = to.store.objects.create_multipart(to.key, &options).await?;
     let mut sums = Sums::new(known, compared);
     let mut sending = Sending { to, id: &id, integrity, in_flight: FuturesUnordered::new() };
     let sent = sending.all(&mut reader, plan, &mut sums).await;
-    // A part that arrives after the abort would stay.
+    // Waits for the parts that are still being sent: a part that arrived after the abort would stay
+    // in the store.
     while sending.in_flight.next().await.is_some() {}
     let done = async {
         let parts = sent?;
@@ -216,7 +223,7 @@ async fn complete(
     }
 }
 
-/// The parts on their way.
+/// The parts that are being sent.
 struct Sending<'a> {
     to: &'a Destination<'a>,
     id: &'a str,

@@ -26,7 +26,7 @@ use crate::support::world::World;
 const MARKER: &str = "tracks/.instance";
 
 #[test]
-fn nothing_wanted_is_deleted_or_ended_by_copies_restores_and_lost_markers() {
+fn copies_restores_and_lost_markers_delete_only_objects_of_uploads_that_callers_ended() {
     let queue = Mutex::new(seeds("TEST_COPY_SEEDS", 200, 2000));
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -159,11 +159,11 @@ impl Story {
         let after = self.keys();
         for key in before.difference(&after).filter(|key| *key != MARKER) {
             let id = self.stored.iter().find(|(_, stored)| *stored == key).map(|(id, _)| *id);
-            let id = id.unwrap_or_else(|| panic!("{key} belongs to no upload, and is gone"));
+            let id = id.unwrap_or_else(|| panic!("{key} was deleted, but no known upload has it"));
             assert_eq!(side, self.owner, "a copy deleted {key}");
             assert!(
                 self.sides[side].ended.contains(&id),
-                "{key} is gone, although nobody ended its upload"
+                "{key} was deleted, although no caller ended its upload"
             );
             self.stored.remove(&id);
         }
@@ -282,7 +282,7 @@ impl Story {
     async fn check(&self) {
         let keys = self.keys();
         for key in self.stored.values() {
-            assert!(keys.contains(key), "{key} is gone");
+            assert!(keys.contains(key), "the object {key} is missing");
         }
         for side in &self.sides {
             for (id, key) in &self.stored {
@@ -331,7 +331,7 @@ impl Story {
         self.check_lost().await;
         let ended = &self.sides[owner].ended;
         let left: Vec<_> = self.stored.keys().filter(|id| ended.contains(id)).collect();
-        assert!(left.is_empty(), "{left:?} were ended and are still there");
+        assert!(left.is_empty(), "the ended uploads {left:?} still have objects");
     }
 
     /// In the end the original knows which objects exist and which are lost.

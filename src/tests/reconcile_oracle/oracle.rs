@@ -83,7 +83,7 @@ impl<'a> Oracle<'a> {
                 let (key, bytes) = (life.upload.key.to_string(), mp3(life.len, life.seed));
                 self.world.write_again(&key, bytes).await;
             }
-            Act::Trouble => panic!("the world has it"),
+            Act::Trouble => panic!("the world handles this act"),
             Act::Confirm(n) => {
                 let id = self.life(n).upload.id;
                 // If the store fails this request, the reconciler must find the bytes later.
@@ -144,7 +144,7 @@ impl<'a> Oracle<'a> {
             (End::Cancelled | End::Removed(_), _) => end,
             (End::Missing, _) | (_, Status::Pending) => End::Uploaded { late: false },
             (_, Status::Expired) => End::Uploaded { late: true },
-            other => panic!("bytes come for the first time to {other:?}"),
+            other => panic!("bytes arrive in an unexpected state: {other:?}"),
         };
         // Each pair has its own track, and its newer upload always arrives.
         if life.fate == Fate::IsReplaced {
@@ -159,7 +159,7 @@ impl<'a> Oracle<'a> {
             Status::Uploaded => self.life(n).end = End::Rejected("overwritten"),
             // The service did not see the first bytes, so the second ones belong to the upload.
             Status::Pending => {}
-            other => panic!("{other:?} is overwritten"),
+            other => panic!("overwrites the object of a {other:?} upload"),
         }
         let life = self.life(n);
         life.len += 1;
@@ -171,7 +171,7 @@ impl<'a> Oracle<'a> {
         let seen = match self.status(n).await {
             Status::Uploaded => End::Missing,
             Status::Pending => End::Expired,
-            other => panic!("{other:?} loses its object"),
+            other => panic!("removes the object of a {other:?} upload"),
         };
         let life = self.life(n);
         (life.end, life.stored, life.lost) = (seen, false, true);
@@ -190,7 +190,7 @@ impl<'a> Oracle<'a> {
         let end = match self.status(n).await {
             Status::Pending | Status::Expired => End::Cancelled,
             Status::Uploaded | Status::Missing => End::Removed(RemoveReason::Deleted),
-            other => panic!("{other:?} is ended"),
+            other => panic!("ends a {other:?} upload"),
         };
         self.world.app.delete_upload(&self.world.owner, id).await.unwrap();
         self.life(n).end = end;
@@ -276,7 +276,11 @@ impl<'a> Oracle<'a> {
                 assert!(life.stored || !has);
                 life.stored = has;
             } else {
-                assert_eq!(has, life.stored, "{status:?}: nobody but its owner deletes {}", row.id);
+                assert_eq!(
+                    has, life.stored,
+                    "{status:?}: the service changed the object of {}",
+                    row.id
+                );
             }
             check_history(self.world, &row).await;
             if status == Status::Expired {
@@ -284,7 +288,7 @@ impl<'a> Oracle<'a> {
             }
             if status == Status::Missing {
                 // The next audit sees bytes that came back.
-                assert!(life.lost, "{} was always there", row.id);
+                assert!(life.lost, "the object of {} was never removed", row.id);
             }
         }
         assert!(self.orphans.is_subset(&keys) && self.foreign.is_subset(&keys));
@@ -311,7 +315,7 @@ impl<'a> Oracle<'a> {
             let Some(life) = life else { continue };
             let row = self.world.get(life.upload.id).await;
             let end = self.end_of_life(n).unwrap_or(life.end);
-            assert_eq!(end_of(&row), end, "life {n}: {row:?}");
+            assert_eq!(end_of(&row), end, "upload {n}: {row:?}");
             self.check_versions(&row);
             let key = row.key.to_string();
             match end {
@@ -328,15 +332,15 @@ impl<'a> Oracle<'a> {
         let stored: BTreeSet<_> = self.world.keys().await.into_iter().collect();
         assert_eq!(
             stored, keys,
-            "exactly the verified, the unknown and the foreign objects remain"
+            "exactly the objects of verified uploads, the orphans and the foreign objects remain"
         );
         let found: Vec<_> = self.world.findings(last).await;
-        assert_eq!(found.len(), findings.len(), "each once: {found:?}");
+        assert_eq!(found.len(), findings.len(), "each finding is listed once: {found:?}");
         assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), findings);
         let policy = self.world.app.policies.values().next().unwrap();
         if self.world.app.store_of(policy).unwrap().capabilities.list_multiparts {
             let (open, _) = self.world.objects.list_multiparts("tracks/", None).await.unwrap();
-            assert!(open.is_empty(), "{open:?} is left");
+            assert!(open.is_empty(), "multipart uploads are still open: {open:?}");
         }
     }
 }

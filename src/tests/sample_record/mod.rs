@@ -79,7 +79,7 @@ async fn a_deleted_episode_ends_its_uploads() {
 }
 
 #[tokio::test]
-async fn the_migration_of_episodes_is_separate_from_the_services() {
+async fn the_migration_of_episodes_is_separate_from_the_migrations_of_the_service() {
     let world = World::new().await;
     let episodes = episodes(&world).await;
     let pending = world.app.db.pending_migrations().await.unwrap();

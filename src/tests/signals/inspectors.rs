@@ -135,7 +135,7 @@ async fn an_inspection_is_a_signed_message_with_a_url_of_the_file() {
     let requests = on.desk.requests.lock().unwrap().clone();
     let [id, at, signed, body] = &requests[1];
     assert_eq!(*signed, signature(&SECRET, id, at, body).unwrap());
-    assert_eq!(requests[0][0], *id, "the same message");
+    assert_eq!(requests[0][0], *id, "a retry has the same message id");
     let body: Value = serde_json::from_str(body).unwrap();
     assert_eq!(body["type"], "upload.inspect");
     let data = &body["data"];

@@ -26,7 +26,7 @@ async fn ended(world: &World, app: &Arc<App>, inbox: &Inbox, url: &str) {
 }
 
 #[tokio::test]
-async fn an_administrator_can_redeliver_what_was_given_up() {
+async fn an_administrator_can_redeliver_a_delivery_that_was_given_up() {
     let world = World::new().await;
     let app = with_endpoints(&world, &["crm"]).await;
     let (inbox, url) = receiver();
@@ -75,7 +75,7 @@ async fn ended_deliveries_are_pruned_after_their_retention_and_pending_ones_neve
 }
 
 #[tokio::test]
-async fn deliveries_to_an_endpoint_that_is_gone_are_given_up_with_the_reason() {
+async fn deliveries_to_an_endpoint_that_is_no_longer_configured_are_given_up_with_a_reason() {
     let world = World::new().await;
     let app = with_endpoints(&world, &["crm", "old"]).await;
     upload_and_remove(&world, &app).await;

@@ -22,7 +22,7 @@ fn events(text: &str) -> Vec<(String, Value)> {
 }
 
 #[tokio::test]
-async fn a_run_is_followed_from_any_process_to_its_end() {
+async fn the_event_stream_of_a_run_works_in_any_process_and_ends_with_the_run() {
     let served = Served::new().await;
     let world = &served.world;
     for seed in 0..60 {

@@ -221,7 +221,7 @@ async fn sns_is_challenged_for_the_credentials_of_its_url() {
 }
 
 #[tokio::test]
-async fn text_is_read_only_from_sns_and_raw_messages_need_the_token_only() {
+async fn plain_text_is_accepted_only_from_sns_and_raw_messages_need_no_signature() {
     let (served, amazon) = served(Amazon::default()).await;
     let raw: Value = serde_json::from_str(&created("tracks/x")).unwrap();
     let user = Some(("sns", Some(TOKEN)));

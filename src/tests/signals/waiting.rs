@@ -46,7 +46,7 @@ async fn a_waiter_is_woken_at_once_by_a_change_of_this_process() {
 }
 
 #[tokio::test]
-async fn a_change_of_another_process_wakes_within_about_a_second() {
+async fn a_change_of_another_process_wakes_a_waiter_within_about_a_second() {
     let world = World::new().await;
     let other = world.replica().await;
     let upload = world.upload().await;

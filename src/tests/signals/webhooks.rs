@@ -183,7 +183,7 @@ async fn a_dead_receiver_delays_no_other_endpoint() {
 }
 
 #[tokio::test]
-async fn private_addresses_are_refused_as_addresses_and_as_names() -> Result<(), AppError> {
+async fn urls_with_a_private_address_or_a_name_of_one_are_refused() -> Result<(), AppError> {
     let (inbox, url) = receiver();
     let client = OutboundClient::new(Duration::from_secs(5), false);
     for url in [url.clone(), url.replace("127.0.0.1", "localhost")] {

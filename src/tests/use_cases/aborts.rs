@@ -37,7 +37,7 @@ fn down() -> StoreError {
     StoreError::Unavailable("down".into())
 }
 
-async fn on_record(world: &World) -> u64 {
+async fn recorded_aborts(world: &World) -> u64 {
     world.app.db.multipart_aborts().count().await.unwrap()
 }
 
@@ -57,7 +57,7 @@ async fn an_abort_that_fails_is_tried_again_until_the_store_confirms_it() {
         let upload = world
             .create(NewUpload { attach_to: Some(Subject::of_track(track.id)), ..in_parts() })
             .await;
-        assert_eq!(on_record(&world).await, 0, "the row has its id");
+        assert_eq!(recorded_aborts(&world).await, 0, "the upload is still open");
         world.store.fail_next(Operation::AbortMultipart, 2, down);
         match operation {
             "cancel" => world.app.delete_upload(&world.owner, upload.id).await.unwrap(),
@@ -68,11 +68,23 @@ async fn an_abort_that_fails_is_tried_again_until_the_store_confirms_it() {
             }
             _ => world.app.delete_track(&world.owner, track.id).await.unwrap(),
         }
-        assert_eq!((open(&world).await.len(), on_record(&world).await), (1, 1), "{operation}");
+        assert_eq!(
+            (open(&world).await.len(), recorded_aborts(&world).await),
+            (1, 1),
+            "{operation}"
+        );
         assert_eq!(later(&world).await, 0, "{operation}: it fails again");
-        assert_eq!((open(&world).await.len(), on_record(&world).await), (1, 1), "{operation}");
+        assert_eq!(
+            (open(&world).await.len(), recorded_aborts(&world).await),
+            (1, 1),
+            "{operation}"
+        );
         assert_eq!(later(&world).await, 1, "{operation}");
-        assert_eq!((open(&world).await.len(), on_record(&world).await), (0, 0), "{operation}");
+        assert_eq!(
+            (open(&world).await.len(), recorded_aborts(&world).await),
+            (0, 0),
+            "{operation}"
+        );
     }
 }
 
@@ -83,9 +95,9 @@ async fn parts_of_an_upload_that_got_an_object_by_a_put_are_aborted() {
     world.put(&upload, PNG).await;
     let seen = world.app.confirm_upload(&world.owner, upload.id).await.unwrap();
     assert_eq!(seen.status(), Status::Rejected);
-    assert_eq!((open(&world).await.len(), on_record(&world).await), (1, 1));
+    assert_eq!((open(&world).await.len(), recorded_aborts(&world).await), (1, 1));
     later(&world).await;
-    assert_eq!((open(&world).await.len(), on_record(&world).await), (0, 0));
+    assert_eq!((open(&world).await.len(), recorded_aborts(&world).await), (0, 0));
 }
 
 #[tokio::test]
@@ -101,7 +113,7 @@ async fn a_renewal_gets_new_parts_and_the_old_ones_are_still_aborted() {
     world.pass(TimeDelta::minutes(10));
     world.reconcile(Mode::Incremental).await;
     assert_eq!(open(&world).await, [id].into(), "only the new one is left");
-    assert_eq!(on_record(&world).await, 0);
+    assert_eq!(recorded_aborts(&world).await, 0);
 }
 
 #[tokio::test]
@@ -110,12 +122,12 @@ async fn a_multipart_upload_opened_by_a_request_without_a_response_is_found() {
     // Like after a crash between the store's response and the write of the row.
     world.store.lose_next(Operation::CreateMultipart, 1);
     assert!(world.app.create_upload(&world.owner, in_parts()).await.is_err());
-    assert_eq!((open(&world).await.len(), on_record(&world).await), (1, 1));
+    assert_eq!((open(&world).await.len(), recorded_aborts(&world).await), (1, 1));
     world.pass(TimeDelta::minutes(5));
     world.reconcile(Mode::Incremental).await;
     assert_eq!(open(&world).await.len(), 1, "the request that created it may still be running");
     later(&world).await;
-    assert_eq!((open(&world).await.len(), on_record(&world).await), (0, 0));
+    assert_eq!((open(&world).await.len(), recorded_aborts(&world).await), (0, 0));
 }
 
 #[tokio::test]
@@ -126,7 +138,7 @@ async fn a_dry_run_aborts_nothing() {
     world.app.delete_upload(&world.owner, upload.id).await.unwrap();
     world.pass(TimeDelta::hours(1));
     world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await;
-    assert_eq!((open(&world).await.len(), on_record(&world).await), (1, 1));
+    assert_eq!((open(&world).await.len(), recorded_aborts(&world).await), (1, 1));
 }
 
 /// Does one random operation with random failures. The failures cause errors, which are ignored.
@@ -184,6 +196,6 @@ async fn no_sequence_of_events_and_failures_loses_parts() {
             later(&world).await;
         }
         assert_eq!(open(&world).await, BTreeSet::new(), "seed {seed}");
-        assert_eq!(on_record(&world).await, 0, "seed {seed}");
+        assert_eq!(recorded_aborts(&world).await, 0, "seed {seed}");
     }
 }

@@ -86,7 +86,7 @@ async fn orphans_that_pass_the_rules_become_uploads_of_the_named_owner() {
 }
 
 #[tokio::test]
-async fn of_an_adoption_and_a_purge_at_once_each_orphan_has_one_outcome() {
+async fn each_orphan_is_either_adopted_or_purged_if_both_run_at_once() {
     let world = World::new().await;
     let mut orphans = Vec::new();
     for seed in 0..60 {

@@ -52,7 +52,7 @@ async fn check(world: &World, subject: &Subject, uploads: &[Upload]) {
         let upload = world.get(upload.id).await;
         let slot = upload.slot.clone().unwrap();
         assert_eq!(&slot.subject, subject);
-        assert!(numbers.insert(slot.sequence), "{} was drawn twice", slot.sequence);
+        assert!(numbers.insert(slot.sequence), "the number {} was used twice", slot.sequence);
         match &upload.state {
             State::Uploaded(_) => {
                 assert_eq!(Some(upload.id), current.as_ref().map(|current| current.id));
@@ -100,7 +100,7 @@ async fn a_subject_has_one_file_while_replicas_create_attach_and_replace_at_once
         check(&world, &cover, &uploads).await;
         let of = world.app.attachment(&world.owner, &cover).await.unwrap();
         let (latest, current) = (of.latest.unwrap(), of.current.unwrap());
-        assert_eq!(latest.id, current.id, "the newest is verified");
+        assert_eq!(latest.id, current.id, "the newest upload is the current one");
         let highest = i64::try_from(uploads.len()).unwrap();
         assert_eq!(current.slot.map(|slot| slot.sequence), Some(highest));
     }
@@ -152,7 +152,7 @@ async fn world_with_lost_uploads(count: u8) -> (World, Vec<Upload>) {
 }
 
 #[tokio::test]
-async fn of_two_replicas_that_attach_and_one_that_removes_one_wins() {
+async fn if_replicas_attach_and_remove_an_upload_at_once_exactly_one_succeeds() {
     let (world, uploads) = world_with_lost_uploads(40).await;
     let replicas = three_replicas(&world).await;
     let attach = async |app: &App, name: &str| {

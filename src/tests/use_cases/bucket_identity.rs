@@ -124,13 +124,13 @@ async fn processes_that_replace_the_lap_at_once_never_contest_each_other() {
 }
 
 #[tokio::test]
-async fn a_lap_that_was_committed_by_a_dead_process_is_written_by_the_next() {
+async fn a_lap_that_was_committed_but_not_written_is_written_by_the_next_check() {
     let world = World::new().await;
     world.pass(TimeDelta::minutes(1));
     world.store.fail_next(Operation::Put, 1, || StoreError::Unavailable("down".into()));
     let before = text(&world).await;
     assert_eq!(world.identity().await, BucketIdentity::Match);
-    assert_eq!(text(&world).await, before, "not replaced");
+    assert_eq!(text(&world).await, before, "the write of the marker failed");
     assert_eq!(world.identity().await, BucketIdentity::Match);
     assert_ne!(text(&world).await, before);
 }
@@ -199,7 +199,7 @@ async fn without_its_marker_a_policy_refuses_new_uploads_if_a_marker_is_required
     let calls = world.store.calls(Operation::Head);
     let refused = create().await;
     assert!(matches!(refused, Err(AppError::BucketMismatch(_))), "{refused:?}");
-    assert_eq!(world.store.calls(Operation::Head), calls, "no request for a creation");
+    assert_eq!(world.store.calls(Operation::Head), calls, "a creation sends no request");
     // Uploads that were already created can continue.
     app.renew_upload(&world.owner, pending.id, None).await.unwrap();
     world.put(&pending, mp3(900, 1)).await;

@@ -44,7 +44,7 @@ async fn uploads_that_are_cancelled_and_sent_again_and_again_stay_within_the_quo
     );
     world.reconcile(Mode::Incremental).await;
     assert_eq!(world.keys().await, ["tracks/.instance"]);
-    assert!(attack().await.is_err(), "the URLs still live, whatever a run deleted");
+    assert!(attack().await.is_err(), "the URLs are valid, although a run deleted the objects");
     world.pass(TimeDelta::hours(24));
     attack().await.unwrap();
 }

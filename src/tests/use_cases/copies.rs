@@ -48,7 +48,7 @@ async fn a_copy_that_runs_first_deletes_nothing_and_both_sides_notice() {
     assert_eq!((run.status, run.counters.deleted), (RunStatus::Stopped, 0), "{:?}", run.error);
     assert!(run.error.unwrap().contains("moved or copied"));
     let run = incremental(&original).await;
-    assert_eq!(run.status, RunStatus::Stopped, "a lap that it never wrote");
+    assert_eq!(run.status, RunStatus::Stopped, "the original never wrote this lap");
     assert!(run.error.unwrap().contains("instance reclaim"));
     assert_eq!(incremental(&copy).await.status, RunStatus::Stopped);
     assert!(has(&original, &upload));
@@ -92,7 +92,7 @@ async fn reissuing_the_copy_and_reclaiming_the_markers_resolves_it() {
     let reissued = copy.app.reissue_instance().await.unwrap();
     assert_eq!(reissued.former, Some(before.instance));
     assert_ne!(reissued.id, before.instance);
-    assert_eq!(marker(&original).await, before, "it may be the original's");
+    assert_eq!(marker(&original).await, before, "the marker may belong to the original");
     let reclaimed = original.app.reclaim_markers(None).await.unwrap();
     assert_eq!(reclaimed.id, before.instance);
     assert_eq!(reclaimed.markers[0].identity, BucketIdentity::Match);
@@ -169,7 +169,7 @@ async fn an_older_state_of_the_database_deletes_nothing_until_it_reclaims_the_ma
     older.app.reclaim_markers(None).await.unwrap();
     let run = older.reconcile(Mode::Audit).await;
     assert_eq!((run.status, run.counters.deleted), (RunStatus::Succeeded, 1), "{:?}", run.error);
-    assert!(has(&older, &newer), "an orphan now, and kept");
+    assert!(has(&older, &newer), "an orphan is not deleted");
 }
 
 #[tokio::test]

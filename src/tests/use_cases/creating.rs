@@ -15,7 +15,7 @@ fn fresh(world: &World, like: &Upload) -> Upload {
 }
 
 #[tokio::test]
-async fn uploads_of_a_track_get_its_numbers_without_a_gap() {
+async fn concurrent_uploads_of_a_track_get_sequence_numbers_without_a_gap() {
     let world = World::new().await;
     let tracks = [world.track().await.id, world.track().await.id];
     let stranger = Owner::named("stranger");

@@ -85,7 +85,7 @@ async fn an_audit_rejects_no_verified_upload_beyond_the_limit() {
 }
 
 #[tokio::test]
-async fn arrivals_that_break_a_rule_are_no_damage() {
+async fn new_files_that_break_a_rule_are_not_damage() {
     let world = limited(0).await;
     for _ in 0..3 {
         let upload = world.upload().await;
@@ -137,7 +137,7 @@ async fn owners_who_together_exceed_the_limit_lose_nothing() {
     retag(&world, &uploads).await;
     let run = world.reconcile(Mode::Audit).await;
     assert_eq!((run.status, run.counters.rejected), (RunStatus::Stopped, 0));
-    assert!(run.error.unwrap().contains("more than 5 once verified uploads"));
+    assert!(run.error.unwrap().contains("more than 5 verified uploads"));
     assert_eq!(statuses(&world, &uploads).await, all(Status::Uploaded, 6));
 }
 
@@ -160,7 +160,7 @@ async fn send_event(app: &App, upload: &Upload) {
 }
 
 #[tokio::test]
-async fn events_and_clients_of_all_processes_count_together_for_an_hour() {
+async fn rejections_by_events_and_clients_of_all_processes_share_one_hourly_limit() {
     let world = limited(3).await;
     let replica = world.replica().await;
     let uploads = some_of(&world, "ann", 6).await;
@@ -185,7 +185,7 @@ async fn events_and_clients_of_all_processes_count_together_for_an_hour() {
 }
 
 #[tokio::test]
-async fn the_next_hour_has_a_limit_of_its_own() {
+async fn the_hourly_limit_starts_again_in_the_next_hour() {
     let world = limited(1).await;
     let uploads = some_of(&world, "ann", 3).await;
     retag(&world, &uploads).await;
@@ -201,7 +201,7 @@ async fn the_next_hour_has_a_limit_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_withheld_file_is_not_downloaded() {
+async fn a_replaced_file_is_not_served_even_if_its_rejection_is_withheld() {
     let world = limited(0).await;
     let track = world.track().await;
     let new = NewUpload { attach_to: Some(Subject::of_track(track.id)), ..NewUpload::default() };
@@ -232,7 +232,7 @@ async fn the_same_bytes_written_again_stay_verified_under_stricter_rules() {
     let strict = tightened(&world, 64 << 20).await;
     let run = strict.reconcile(Mode::Audit).await;
     assert_eq!((run.status, run.counters.rejected), (RunStatus::Succeeded, 0));
-    assert_eq!(strict.findings(&run).await, [], "they are known to be the same");
+    assert_eq!(strict.findings(&run).await, [], "a comparison shows that the bytes are the same");
     let row = strict.app.db.uploads().find_any_owner(upload.id).await.unwrap().unwrap();
     assert_eq!(row.status(), Status::Uploaded);
     let (before, now) = (upload.state.facts().unwrap(), row.state.facts().unwrap());

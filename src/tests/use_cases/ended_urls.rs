@@ -66,7 +66,7 @@ async fn uploads_are_observed_together_and_once_after_their_url_ended() {
         assert_eq!(due(&world).await, 0, "each is checked once");
         assert_eq!(world.store.calls(Operation::Head) - heads, count);
     }
-    assert_eq!(statements[0], statements[1], "one query for many");
+    assert_eq!(statements[0], statements[1], "the number of uploads does not matter");
 }
 
 #[tokio::test]

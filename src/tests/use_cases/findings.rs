@@ -73,7 +73,7 @@ async fn each_run_lists_what_it_saw() {
 }
 
 #[tokio::test]
-async fn an_audit_lists_what_a_run_beside_it_saw_last() {
+async fn an_audit_lists_a_finding_that_a_concurrent_run_saw_after_it() {
     let world = World::new().await;
     let now = world.clock.now();
     let run = |mode| Run {
@@ -104,7 +104,7 @@ async fn an_audit_lists_what_a_run_beside_it_saw_last() {
 }
 
 #[tokio::test]
-async fn a_batch_of_findings_is_one_statement_and_pages_have_each_once() {
+async fn a_batch_of_findings_is_one_statement_and_the_pages_list_each_finding_once() {
     let world = World::new().await;
     let now = world.clock.now();
     let run = Run {

@@ -39,7 +39,11 @@ async fn confirmed(world: &World, subject: Option<&Subject>, seed: u8) -> Upload
 async fn every_change_of_an_upload_is_recorded() {
     let world = World::new().await;
     let upload = world.upload().await;
-    assert_eq!(changes(&world, upload.id).await, [""; 0], "its creation is in the upload");
+    assert_eq!(
+        changes(&world, upload.id).await,
+        [""; 0],
+        "the history does not contain the creation"
+    );
     world.app.renew_upload(&world.owner, upload.id, None).await.unwrap();
     assert_eq!(changes(&world, upload.id).await, [""; 0], "the status stays");
     world.pass_the_deadline();
@@ -96,7 +100,7 @@ async fn a_rejection_says_which_rule_was_broken_and_an_operator_is_named() {
 }
 
 #[tokio::test]
-async fn the_upload_that_replaces_another_is_named() {
+async fn the_reason_names_the_upload_that_replaced_another() {
     let world = World::new().await;
     let cover: Subject = "album:42:cover".parse().unwrap();
     let old = confirmed(&world, Some(&cover), 1).await;

@@ -166,7 +166,7 @@ impl Inspection {
 }
 
 #[tokio::test]
-async fn a_file_is_served_and_bound_only_after_every_inspector_accepted_it() {
+async fn a_file_is_served_and_current_only_after_every_inspector_accepted_it() {
     let on = Inspection::with(&["acme", "clamav"], |_| {}).await;
     let track = on.world.track().await;
     let subject = Some(upload_coordinator::domain::Subject::of_track(track.id));
@@ -239,7 +239,7 @@ async fn an_inspector_that_fails_is_called_again_with_growing_pauses() {
 }
 
 #[tokio::test]
-async fn after_the_deadline_on_error_decides_and_that_is_on_record() {
+async fn after_the_deadline_on_error_decides_and_the_error_is_recorded() {
     for (fallback, status) in
         [(Fallback::Accept, Status::Uploaded), (Fallback::Reject, Status::Rejected)]
     {
@@ -292,7 +292,7 @@ async fn on_unscannable_decides_about_a_file_that_cannot_be_examined() {
 }
 
 #[tokio::test]
-async fn replaced_bytes_start_over_and_what_was_said_of_the_first_ones_is_ignored() {
+async fn replaced_bytes_are_inspected_anew_and_verdicts_about_the_first_bytes_are_ignored() {
     let on = Inspection::new().await;
     let upload = on.arrived(NewUpload::default()).await;
     let first = upload.state.facts().unwrap().etag.clone();
@@ -326,7 +326,7 @@ async fn an_object_that_is_replaced_during_its_inspection_is_inspected_anew() {
 }
 
 #[tokio::test]
-async fn an_object_that_vanishes_ends_as_without_an_inspection() {
+async fn an_upload_whose_object_vanishes_is_pending_again_and_then_expires() {
     let on = Inspection::new().await;
     let (early, late) =
         (on.arrived(NewUpload::default()).await, on.arrived(NewUpload::default()).await);
@@ -345,7 +345,7 @@ async fn an_object_that_vanishes_ends_as_without_an_inspection() {
 }
 
 #[tokio::test]
-async fn runs_see_other_bytes_of_a_file_that_is_being_inspected() {
+async fn runs_notice_that_a_file_was_replaced_during_its_inspection() {
     for mode in [Mode::Incremental, Mode::Audit] {
         let on = Inspection::new().await;
         let upload = on.arrived(NewUpload::default()).await;
@@ -373,7 +373,7 @@ async fn a_process_that_dies_delays_its_inspections_by_the_lease_and_loses_none(
     on.script.says([failed(), Ok(accept())]);
     assert_eq!(on.app.inspect(on.inspector(), &dead[0]).await.unwrap(), Outcome::Failed);
     on.world.pass(TimeDelta::seconds(2));
-    assert!(on.claim().await.is_empty(), "the successor has it");
+    assert!(on.claim().await.is_empty(), "the next process has the claim");
     assert_eq!(on.app.inspect(on.inspector(), &successor[0]).await.unwrap(), Outcome::Accepted);
     // A verdict that arrives twice changes nothing.
     assert_eq!(on.app.inspect(on.inspector(), &dead[0]).await.unwrap(), Outcome::Outdated);
@@ -484,7 +484,7 @@ async fn the_worker_inspects_a_new_file_at_once_and_a_waiting_client_gets_the_re
 }
 
 #[tokio::test]
-async fn without_inspectors_no_statement_is_added() {
+async fn a_confirmation_needs_fewer_statements_without_inspectors() {
     let count = async |inspect: bool| {
         let names: &[&str] = if inspect { &["clamav"] } else { &[] };
         let inspect: Vec<_> = names.iter().map(|n| name(n)).collect();

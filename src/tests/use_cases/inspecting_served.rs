@@ -34,7 +34,7 @@ impl Inspection {
 }
 
 #[tokio::test]
-async fn a_served_file_that_is_rejected_is_unbound_and_its_object_is_due_for_deletion() {
+async fn a_served_file_that_is_rejected_is_no_longer_current_and_its_object_is_due_for_deletion() {
     let on = Inspection::new().await;
     let track = on.world.track().await;
     let attach_to = Some(Subject::of_track(track.id));
@@ -129,7 +129,7 @@ async fn a_deferred_verdict_about_a_served_file_counts_until_its_deadline() {
         on.script.says([Ok(Opinion::Deferred)]);
         assert_eq!(on.backfill(&served[served.len() - 1]).await, Some(Backfilled::Deferred));
     }
-    let [bad, good, late, unasked] = served.try_into().unwrap();
+    let [bad, good, late, overwritten] = served.try_into().unwrap();
     let bad_verdict = || Verdict::Reject("Not a song".to_owned());
     assert_eq!(on.says_of(&bad, "other", bad_verdict()).await, bad, "about other bytes");
     assert_eq!(on.says(&bad, bad_verdict()).await.status(), Status::Rejected);
@@ -139,8 +139,8 @@ async fn a_deferred_verdict_about_a_served_file_counts_until_its_deadline() {
     assert_eq!(on.says(&good, bad_verdict()).await.status(), Status::Uploaded, "the first counts");
     assert!(on.queued(&good).await.is_empty());
     // A deferred verdict about bytes that were replaced since does not hinder their inspection.
-    on.world.put(&unasked, mp3(900, 1)).await;
-    let replaced = on.app.confirm_upload(&on.world.owner, unasked.id).await.unwrap();
+    on.world.put(&overwritten, mp3(900, 1)).await;
+    let replaced = on.app.confirm_upload(&on.world.owner, overwritten.id).await.unwrap();
     assert_eq!(replaced.status(), Status::Rejected, "overwritten");
     on.world.pass(TimeDelta::minutes(16));
     assert_eq!(on.inspect().await, [Outcome::Outdated; 2]);

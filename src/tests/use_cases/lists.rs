@@ -73,7 +73,7 @@ async fn fill(connection: &DatabaseConnection) {
 /// owner.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sort {
-    Nobody,
+    Neither,
     /// Only PostgreSQL, because its statistics show that there are few rows.
     Postgres,
     Both,
@@ -111,7 +111,7 @@ impl Many {
 
     /// Checks that a plan uses only these indexes, and sorts only if that is allowed.
     #[track_caller]
-    fn reads_by(&self, plan: &[String], indexes: &[&str], sort: Sort, what: &str) {
+    fn check_plan(&self, plan: &[String], indexes: &[&str], sort: Sort, what: &str) {
         let text = plan.join("\n");
         let (whole, sorts) =
             if self.postgres { ("Seq Scan", "Sort") } else { ("SCAN ", "ORDER BY") };
@@ -162,21 +162,21 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
     let (created, status) = ("ix_uploads_created", "ix_uploads_owner_status");
     let (policy, by_track) = ("ix_uploads_owner_policy", "ix_uploads_attach_to");
     for (what, filter, index, sort) in [
-        ("all", page(), created, Sort::Nobody),
+        ("all", page(), created, Sort::Neither),
         (
             "after",
             UploadFilter { created_after: Some(timestamp(3)), ..page() },
             created,
-            Sort::Nobody,
+            Sort::Neither,
         ),
         (
             "before",
             UploadFilter { created_before: Some(timestamp(3)), ..page() },
             created,
-            Sort::Nobody,
+            Sort::Neither,
         ),
-        ("between", span(page()), created, Sort::Nobody),
-        ("a later page", deep(page()), created, Sort::Nobody),
+        ("between", span(page()), created, Sort::Neither),
+        ("a later page", deep(page()), created, Sort::Neither),
         ("status", pending(), status, Sort::Postgres),
         ("status, a later page", deep(pending()), status, Sort::Postgres),
         ("track", track(), by_track, Sort::Postgres),
@@ -198,7 +198,7 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
         ("policy, a later page", deep(covers()), policy, Sort::Postgres),
     ] {
         let plan = many.db.uploads().explain_list(&many.owner, &filter).await.unwrap();
-        many.reads_by(&plan, &[index], sort, what);
+        many.check_plan(&plan, &[index], sort, what);
         let found = many.db.uploads().list(&many.owner, &filter).await.unwrap();
         assert!(!found.items.is_empty() || what.contains("and"), "{what}");
     }
@@ -212,19 +212,19 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
     ] {
         let plan = many.db.uploads().explain_list(&many.owner, &filter).await.unwrap();
         let index = either.iter().find(|name| plan.iter().any(|line| line.contains(**name)));
-        many.reads_by(&plan, &[index.unwrap_or(&"an index")], Sort::Postgres, what);
+        many.check_plan(&plan, &[index.unwrap_or(&"an index")], Sort::Postgres, what);
     }
 }
 
 #[tokio::test]
-async fn a_page_of_all_is_not_sorted_even_before_the_database_knows_how_many_there_are() {
+async fn a_page_without_a_filter_is_not_sorted_even_if_the_database_has_no_statistics() {
     let many = Many::without_statistics().await;
     let page = UploadFilter { limit: 100, ..UploadFilter::default() };
     let plan = many.db.uploads().explain_list(&many.owner, &page).await.unwrap();
-    many.reads_by(&plan, &["ix_uploads_created"], Sort::Nobody, "all");
+    many.check_plan(&plan, &["ix_uploads_created"], Sort::Neither, "all");
     let page = TrackFilter { limit: 100, ..TrackFilter::default() };
     let plan = many.db.tracks().explain_list(&many.owner, &page).await.unwrap();
-    many.reads_by(&plan, &["ix_tracks_created"], Sort::Nobody, "all");
+    many.check_plan(&plan, &["ix_tracks_created"], Sort::Neither, "all");
 }
 
 #[tokio::test]
@@ -255,8 +255,8 @@ async fn every_filter_and_order_of_tracks_is_served_by_an_index_of_its_own() {
         let few = if order == TrackOrder::CreatedAt { Sort::Postgres } else { Sort::Both };
         let ours = ["ix_tracks_title", "ix_tracks_artist"];
         for (what, filter, indexes, sort) in [
-            ("all", page(), &[own][..], Sort::Nobody),
-            ("a later page", deep(page()), &[own], Sort::Nobody),
+            ("all", page(), &[own][..], Sort::Neither),
+            ("a later page", deep(page()), &[own], Sort::Neither),
             ("status", status(), &["ix_tracks_status"], few),
             ("status, a later page", deep(status()), &["ix_tracks_status"], few),
             ("artist", artist(), &["ix_tracks_artist"], few),
@@ -266,19 +266,19 @@ async fn every_filter_and_order_of_tracks_is_served_by_an_index_of_its_own() {
         ] {
             let what = format!("{} {what}", filter.order_name());
             let plan = many.db.tracks().explain_list(&many.owner, &filter).await.unwrap();
-            many.reads_by(&plan, indexes, sort, &what);
+            many.check_plan(&plan, indexes, sort, &what);
             let found = many.db.tracks().list(&many.owner, &filter).await.unwrap();
             assert!(!found.items.is_empty(), "{what}");
         }
         // Most rows match, so the index of the order finds a page at once.
         let common = TrackFilter { search: Some("so".into()), ..page() };
         let plan = many.db.tracks().explain_list(&many.owner, &common).await.unwrap();
-        many.reads_by(&plan, &[own], Sort::Nobody, "a common search of all");
+        many.check_plan(&plan, &[own], Sort::Neither, "a common search of all");
     }
 }
 
 #[tokio::test]
-async fn a_search_finds_the_same_tracks_however_it_is_read() {
+async fn a_search_finds_the_same_tracks_in_one_page_and_in_many() {
     let many = Many::new().await;
     let all = TrackFilter { search: Some("z".into()), limit: 1000, ..TrackFilter::default() };
     let zebras = many.db.tracks().list(&many.owner, &all).await.unwrap();

@@ -171,7 +171,7 @@ fn in_parts() -> NewUpload {
 }
 
 #[tokio::test]
-async fn files_stay_in_the_store_where_they_are_when_their_policy_gets_another() {
+async fn files_stay_in_their_store_when_their_policy_gets_another_store() {
     let world = World::new().await;
     let (old, new) = (world.store.clone(), bucket(&world));
     let after = async |world: &World| moved_to(world, "other", &new).await;
@@ -180,7 +180,7 @@ async fn files_stay_in_the_store_where_they_are_when_their_policy_gets_another()
 }
 
 #[tokio::test]
-async fn files_stay_below_their_prefix_when_their_policy_gets_another() {
+async fn files_stay_below_their_prefix_when_their_policy_gets_another_prefix() {
     let world = World::new().await;
     let store = world.store.clone();
     let after = async |world: &World| prefixed(world, "songs/").await;
@@ -188,7 +188,7 @@ async fn files_stay_below_their_prefix_when_their_policy_gets_another() {
 }
 
 #[tokio::test]
-async fn a_file_of_a_track_is_sent_through_the_service_to_the_place_of_its_upload() {
+async fn content_that_is_sent_through_the_service_goes_to_the_location_of_its_upload() {
     let world = World::new().await;
     let upload = world.upload().await;
     let new = bucket(&world);
@@ -202,7 +202,7 @@ async fn a_file_of_a_track_is_sent_through_the_service_to_the_place_of_its_uploa
 }
 
 #[tokio::test]
-async fn a_former_location_without_open_uploads_costs_an_incremental_run_nothing() {
+async fn a_former_location_without_open_uploads_adds_no_shard_to_an_incremental_run() {
     let world = World::new().await;
     let verified = world.upload().await;
     put(&world.store, &verified, 1).await;
@@ -219,7 +219,7 @@ async fn a_former_location_without_open_uploads_costs_an_incremental_run_nothing
 }
 
 #[tokio::test]
-async fn processes_that_register_at_the_same_time_agree_about_the_numbers() {
+async fn processes_that_register_locations_at_the_same_time_agree_about_their_numbers() {
     let world = World::new().await;
     let new = bucket(&world);
     let mut processes = Vec::new();
@@ -314,7 +314,7 @@ async fn a_store_that_is_removed_after_its_files_have_ended_fails_no_run() {
 }
 
 #[tokio::test]
-async fn an_object_whose_upload_is_elsewhere_is_a_stray_and_is_never_deleted() {
+async fn an_object_whose_upload_is_at_another_location_is_a_stray_and_is_never_deleted() {
     let world = World::new().await;
     let upload = world.upload().await;
     put(&world.store, &upload, 1).await;
@@ -346,7 +346,7 @@ fn policy_of(world: &World) -> &Policy {
 }
 
 #[tokio::test]
-async fn a_policy_at_the_former_location_of_another_finds_strays() {
+async fn a_policy_at_the_former_location_of_another_policy_finds_strays() {
     let world = World::new().await;
     let upload = world.upload().await;
     put(&world.store, &upload, 1).await;
@@ -390,7 +390,7 @@ async fn a_store_with_a_new_name_keeps_its_location() {
 }
 
 #[tokio::test]
-async fn a_configuration_that_changes_together_with_the_version_orphans_nothing() {
+async fn a_configuration_that_changes_together_with_the_version_creates_no_orphans() {
     let world = World::new().await;
     let upload = world.upload().await;
     put(&world.store, &upload, 1).await;

@@ -212,7 +212,7 @@ async fn files_from_before_the_inspector_are_inspected_by_a_backfill() {
         assert_eq!(inspect(&world, upload).await, again);
     }
     assert_eq!(facts(&world.get(song.id).await)["duration_seconds"], 1.541);
-    assert_eq!(world.get(text.id).await, text, "it is no media file");
+    assert_eq!(world.get(text.id).await, text, "it is not a media file");
     // `on_error` is for new files.
     let hurried = MediaInspection {
         timeout: Duration::ZERO,

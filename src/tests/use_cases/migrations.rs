@@ -253,7 +253,7 @@ async fn markers_of_a_version_without_laps_survive_the_migration_both_ways() {
 }
 
 #[tokio::test]
-async fn uploads_that_are_being_inspected_are_pending_for_the_version_before() {
+async fn uploads_that_are_being_inspected_are_pending_for_the_previous_version() {
     let database = TestDatabase::create().await;
     let db = database.migrated().await;
     let raw = sea_orm::Database::connect(&database.url).await.unwrap();

@@ -31,7 +31,7 @@ fn new(strategy: Strategy) -> NewUpload {
 }
 
 #[tokio::test]
-async fn signed_requests_name_them_as_headers_and_forms_as_fields() {
+async fn signed_requests_send_the_settings_as_headers_and_forms_send_them_as_fields() {
     let world = world().await;
     let expected = [
         ("cache-control", "private"),
@@ -62,7 +62,7 @@ async fn signed_requests_name_them_as_headers_and_forms_as_fields() {
 }
 
 #[tokio::test]
-async fn what_the_service_writes_itself_has_them_too() {
+async fn objects_that_the_service_writes_have_the_settings() {
     let world = world().await;
     let sse = async |key: &str| world.store.head(key).await.unwrap().unwrap().sse;
     let created = world.app.create_upload(&world.owner, new(Strategy::Multipart)).await.unwrap();

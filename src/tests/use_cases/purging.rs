@@ -69,7 +69,7 @@ async fn a_purge_never_deletes_an_object_with_a_row() {
         owned.push(upload);
     }
     let run = world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await;
-    let lies: Vec<_> = owned
+    let false_findings: Vec<_> = owned
         .iter()
         .map(|upload| Finding {
             kind: FindingKind::Orphan,
@@ -81,7 +81,7 @@ async fn a_purge_never_deletes_an_object_with_a_row() {
             found_at: world.clock.now(),
         })
         .collect();
-    world.app.db.findings().record(&run, &lies).await.unwrap();
+    world.app.db.findings().record(&run, &false_findings).await.unwrap();
     world.pass(TimeDelta::minutes(40));
     // New uploads are created in the meantime.
     let (purged, created) = tokio::join!(purge(&world, purge_of(&run)), async {
@@ -96,7 +96,7 @@ async fn a_purge_never_deletes_an_object_with_a_row() {
 }
 
 #[tokio::test]
-async fn an_orphan_that_the_store_keeps_is_deleted_by_the_next_run() {
+async fn an_orphan_whose_deletion_fails_is_deleted_by_the_next_run() {
     let world = World::new().await;
     let key = orphan(&world, 1).await;
     world.pass_the_deadline();
@@ -122,7 +122,7 @@ async fn nothing_is_purged_in_a_foreign_bucket() {
 }
 
 #[tokio::test]
-async fn old_runs_findings_and_ended_uploads_are_pruned_and_a_tracks_newest_stays() {
+async fn old_runs_findings_and_ended_uploads_are_pruned_except_the_newest_upload_of_a_track() {
     let world = World::new().await;
     let track = world.track().await;
     let new = upload_coordinator::app::create_upload::NewUpload {

@@ -90,7 +90,7 @@ async fn an_audit_finds_missing_overwritten_orphaned_and_foreign_objects() {
 }
 
 #[tokio::test]
-async fn a_dry_run_counts_the_same_and_changes_nothing() {
+async fn a_dry_run_has_the_same_counters_as_a_real_run_and_changes_nothing() {
     let world = World::new().await;
     let (good, gone) = (world.upload().await, uploaded(&world, 1).await);
     world.put(&good, mp3(900, 2)).await;
@@ -120,7 +120,7 @@ async fn objects_of_final_rows_are_deleted_when_they_are_due() {
         world.app.delete_upload(&world.owner, removed.id).await.unwrap();
         world.reconcile(mode).await;
         let keys = world.store.keys();
-        assert!(keys.contains(&rejected.key.to_string()), "its object is kept");
+        assert!(keys.contains(&rejected.key.to_string()), "its retention has not ended");
         assert!(!keys.contains(&removed.key.to_string()));
         assert!(world.get(removed.id).await.deletion.done.is_some());
         world.pass(TimeDelta::hours(25));
@@ -174,7 +174,7 @@ async fn losing_more_than_a_hundred_objects_stops_a_run_unless_as_many_are_accep
 }
 
 #[tokio::test]
-async fn without_its_marker_absences_are_ignored_and_nothing_is_deleted() {
+async fn in_a_bucket_without_its_marker_absences_are_ignored_and_nothing_is_deleted() {
     let world = World::new().await;
     let (lost, removed) = (uploaded(&world, 1).await, uploaded(&world, 2).await);
     world.reconcile(Mode::Audit).await;
@@ -212,7 +212,7 @@ async fn without_its_marker_absences_are_ignored_and_nothing_is_deleted() {
 }
 
 #[tokio::test]
-async fn one_run_of_a_mode_and_policy_at_a_time() {
+async fn only_one_run_of_a_mode_and_policy_is_active_at_a_time() {
     let world = World::new().await;
     let upload = world.upload().await;
     world.put(&upload, mp3(900, 1)).await;

@@ -60,7 +60,7 @@ async fn each_object_is_counted_once_whichever_pages_it_is_on() {
 }
 
 #[tokio::test]
-async fn a_dry_run_counts_the_deletion_of_bytes_that_came_to_an_ended_upload() {
+async fn a_dry_run_counts_the_deletion_of_bytes_that_arrived_for_an_ended_upload() {
     let world = World::new().await;
     let upload = world.upload().await;
     world.app.delete_upload(&world.owner, upload.id).await.unwrap();

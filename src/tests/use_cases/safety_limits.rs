@@ -36,7 +36,7 @@ async fn audit(world: &World, settings: ReconcileSettings, dry_run: bool) -> Run
 }
 
 #[tokio::test]
-async fn cancelled_uploads_without_bytes_stop_no_run_and_drain() {
+async fn cancelled_uploads_without_bytes_stop_no_run_and_are_handled_once() {
     let world = World::new().await;
     let lost = uploaded(&world).await;
     for _ in 0..120 {
@@ -65,7 +65,7 @@ async fn verified_uploads_that_their_owner_deleted_stop_no_run() {
 }
 
 #[tokio::test]
-async fn deletions_above_the_limit_stop_a_run_whose_budget_is_below_it() {
+async fn deletions_above_the_damage_limit_stop_a_run_that_would_do_only_some_of_them() {
     let world = World::new().await;
     let uploads = overwritten(&world, 101).await;
     let accept = |request: &mut RunRequest| request.accept_damage = 101;

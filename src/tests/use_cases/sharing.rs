@@ -239,7 +239,7 @@ async fn a_killed_audit_continues_from_its_cursors_and_counts_nothing_twice() {
 }
 
 #[tokio::test]
-async fn an_incremental_run_killed_between_parts_continues_with_the_rest() {
+async fn an_incremental_run_killed_between_parts_continues_with_the_remaining_parts() {
     // Too many for one statement, but few enough for one shard: it checks part after part.
     killed(Mode::Incremental, 505, 1, |shards| {
         let [shard] = shards else { panic!("{shards:?}") };

@@ -114,7 +114,7 @@ async fn deleting_a_track_ends_its_uploads_and_keeps_their_rows() {
 }
 
 #[tokio::test]
-async fn a_file_is_offered_only_while_its_bytes_are_the_verified_ones() {
+async fn a_file_can_be_downloaded_only_while_its_bytes_are_the_verified_ones() {
     let world = World::new().await;
     let track = world.track().await;
     let file = || world.app.track_file(&world.owner, track.id);
@@ -155,7 +155,7 @@ fn with_digests(track: &Track, digests: Vec<Checksum>) -> DirectUpload {
 }
 
 #[tokio::test]
-async fn a_direct_upload_stores_exactly_the_bytes_small_or_in_parts() {
+async fn a_direct_upload_stores_exactly_its_bytes_in_one_put_or_in_parts() {
     let world = World::new().await;
     // Parts have 4,096 bytes here.
     for size in [1000, 4095, 4096, 4097, 8192, 50_000] {
@@ -282,7 +282,7 @@ async fn a_direct_upload_whose_part_fails_ends_once_the_others_have_arrived() {
     let mut sent = std::pin::pin!(sent);
     for _ in 0..3 {
         tokio::select! {
-            _ = &mut sent => panic!("its parts are held"),
+            _ = &mut sent => panic!("the store holds its parts back"),
             () = gate.next_call() => {}
         }
     }

@@ -58,7 +58,7 @@ async fn count(world: &World, issued: &IssuedToken) -> u64 {
 }
 
 #[tokio::test]
-async fn of_64_creations_at_three_replicas_exactly_as_many_succeed_as_the_token_allows() {
+async fn a_token_allows_exactly_its_number_of_uploads_over_three_replicas() {
     const ALLOWED: u64 = 10;
     let world = World::new().await;
     let issued =

@@ -26,7 +26,7 @@ async fn an_upload_is_confirmed_once_its_bytes_are_there() {
     assert_eq!((facts.size, facts.content_type.as_deref()), (900, Some("audio/mpeg")));
     let again = world.app.confirm_upload(&world.owner, upload.id).await.unwrap();
     assert_eq!(again, confirmed, "a second confirmation writes nothing");
-    assert_eq!(world.get(upload.id).await, confirmed, "the saved row is read again as it was");
+    assert_eq!(world.get(upload.id).await, confirmed, "the saved row is read back unchanged");
 }
 
 #[tokio::test]
@@ -190,7 +190,7 @@ async fn declared_values_are_checked_before_anything_is_written() {
 }
 
 #[tokio::test]
-async fn callers_that_disconnect_lose_no_later_write() {
+async fn a_caller_that_disconnects_does_not_lose_the_writes_of_others() {
     let world = World::new().await;
     let other = world.replica().await;
     let track = world.track().await;

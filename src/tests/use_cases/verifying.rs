@@ -94,7 +94,7 @@ async fn bytes_that_break_a_rule_stay_rejected_even_if_changes_are_accepted() {
 }
 
 #[tokio::test]
-async fn a_newer_file_of_the_track_stays() {
+async fn verifying_an_older_upload_keeps_the_newer_file_of_the_track() {
     let world = World::new().await;
     let (track, older) = rejected(&world).await;
     let newer = uploaded(&world, &track).await;

@@ -74,7 +74,7 @@ impl Model {
     pub fn examined(&mut self, inspector: &InspectorName, etag: &str, verdict: &Verdict) {
         let (count, lost) = self.examined.entry((inspector.clone(), etag.to_owned())).or_default();
         *count += 1;
-        assert!(*count <= 1 + *lost, "{inspector} examined {etag} {count} times, {lost} were lost");
+        assert!(*count <= 1 + *lost, "{inspector}, {etag}: {count} examinations, {lost} lost");
         self.says(inspector, etag, verdict);
     }
 
@@ -88,7 +88,7 @@ impl Model {
         let life = self.lives.get(row.key.as_str());
         let before = life.and_then(|life| life.status);
         if let Some(before) = before.filter(|status| status.is_final()) {
-            assert_eq!(row.status(), before, "it was ended: {row:?}");
+            assert_eq!(row.status(), before, "a final status changed: {row:?}");
         }
         let waiting = queued.iter().filter(|it| it.status != InspectionStatus::Backfill);
         let waiting: BTreeSet<_> = waiting.map(|it| (&it.inspector, it.etag.as_str())).collect();
@@ -111,13 +111,13 @@ impl Model {
                 let says =
                     |it: &InspectorName| self.rejected.contains(&(it.clone(), facts.etag.clone()));
                 let refused = self.inspectors.iter().any(|it| says(it) || is_forced(row, it));
-                assert!(refused, "nobody has rejected {row:?}");
+                assert!(refused, "no inspector has rejected {row:?}");
             }
             State::Rejected { reason: RejectReason::Overwritten, .. } => {
                 let served = life.is_some_and(|life| !life.served.is_empty());
-                assert!(served, "it was never served: {row:?}");
+                assert!(served, "no bytes of it were ever served: {row:?}");
             }
-            State::Rejected { .. } => panic!("every file is valid: {row:?}"),
+            State::Rejected { .. } => panic!("no file breaks a rule of the policy: {row:?}"),
             _ => {}
         }
         assert_eq!(waiting, expected, "the queue of {row:?}");

@@ -141,7 +141,7 @@ async fn a_real_buckets_own_events_confirm_within_a_second_of_the_put() {
     real.until_empty().await;
     let response = Instant::now();
     assert_eq!(live.terminate().await, Some(0), "it stops in an orderly way");
-    assert!(response.elapsed() < Duration::from_secs(10), "a long poll does not delay it");
+    assert!(response.elapsed() < Duration::from_secs(10), "a long poll does not delay the stop");
     real.delete().await;
 }
 
@@ -179,7 +179,7 @@ async fn a_real_queue_postpones_and_redrives_and_its_errors_have_a_reason() {
 }
 
 #[tokio::test]
-async fn the_service_stays_up_without_its_queue_and_doctor_says_so() {
+async fn the_service_stays_up_without_its_queue_and_doctor_reports_it() {
     let Some(real) = Real::create().await else { return };
     let mut settings = real.settings();
     settings[0].1 = format!("{}-missing", real.url);
