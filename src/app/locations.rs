@@ -9,6 +9,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::{App, AppError, MAX_TRIES, Result};
+use crate::db::DbError;
 use crate::domain::{Location, LocationNumber, Policy, PolicyName, Upload};
 use crate::storage::Store;
 
@@ -124,16 +125,20 @@ impl App {
         ))
     }
 
-    /// The location of an upload's object.
+    /// The location of an upload's object. A location is stored before the first upload has its number,
+    /// and never deleted.
     ///
     /// # Errors
-    /// As [`Self::location`].
+    /// If there is no such location ([`DbError::Corrupt`]), or the database fails.
     pub async fn location_of(&self, upload: &Upload) -> Result<Arc<Location>> {
-        self.location(&upload.policy, upload.location).await
+        let found = self.find_location(&upload.policy, upload.location).await?;
+        found.ok_or_else(|| {
+            let id = upload.id.to_string();
+            DbError::Corrupt { table: "uploads", column: "location", id }.into()
+        })
     }
 
-    /// A location of a policy. Reads the locations again if the number is unknown, because another
-    /// process may have added it.
+    /// A location of a policy.
     ///
     /// # Errors
     /// If there is no such location ([`AppError::Unconfigured`]), or the database fails.
@@ -142,22 +147,32 @@ impl App {
         policy: &PolicyName,
         number: LocationNumber,
     ) -> Result<Arc<Location>> {
+        let found = self.find_location(policy, number).await?;
+        found.ok_or_else(|| {
+            AppError::Unconfigured(format!("location {number} of policies.{policy}"))
+        })
+    }
+
+    /// Reads the locations again if the number is unknown, because another process may have added it.
+    async fn find_location(
+        &self,
+        policy: &PolicyName,
+        number: LocationNumber,
+    ) -> Result<Option<Arc<Location>>> {
         let find =
             || self.locations.find(|known| known.policy == *policy && known.number == number);
         if let Some(location) = find() {
-            return Ok(location);
+            return Ok(Some(location));
         }
         self.reload_locations().await?;
         if let Some(location) = find() {
-            return Ok(location);
+            return Ok(Some(location));
         }
         // Rows of an older version belong to location 0, which may not be stored yet.
         if let Some(policy) = self.policies.get(policy) {
             self.register_location(policy).await?;
         }
-        find().ok_or_else(|| {
-            AppError::Unconfigured(format!("location {number} of policies.{policy}"))
-        })
+        Ok(find())
     }
 
     /// The store of a location.
@@ -242,7 +257,14 @@ impl App {
                     && known.prefix == policy.prefix
                     && self.store_at(known).is_err()
             };
-            if let Some(known) = own.iter().find(is_renamed) {
+            let mut renamed = None;
+            for known in own.iter().filter(is_renamed) {
+                if self.has_marker_of(known, store).await? {
+                    renamed = Some(known);
+                    break;
+                }
+            }
+            if let Some(known) = renamed {
                 tracing::info!(policy = %policy.name, number = %known.number, from = known.store,
                     to = policy.store, "the store of a location has a new name");
                 self.db.locations().rename_store(known, &policy.store).await?;

@@ -161,11 +161,17 @@ impl MarkerCheck<'_> {
 
     async fn remembered(&self, now: Timestamp, instance: &Instance) -> Result<Remembered> {
         let markers = self.app.db.markers();
-        let is_configured = |name: &str| {
-            let store = self.app.stores.get(name);
-            store.is_some_and(|store| store.bucket == self.location.bucket)
+        let Location { bucket, prefix, .. } = self.location;
+        let locations = self.app.locations.all();
+        // A location keeps the name of a store that is not configured until a marker proves that the
+        // store was renamed. Until then, the record is that of another bucket.
+        let is_elsewhere = |name: &str| {
+            let configured = self.app.stores.get(name).is_some_and(|store| store.bucket == *bucket);
+            let is_known =
+                |at: &Location| at.store == name && at.bucket == *bucket && at.prefix == *prefix;
+            configured || locations.iter().any(|location| is_known(location))
         };
-        let Some((store, mut remembered)) = markers.find(self.location(), is_configured).await?
+        let Some((store, mut remembered)) = markers.find(self.location(), is_elsewhere).await?
         else {
             return Ok(Remembered::default());
         };

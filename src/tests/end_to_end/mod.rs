@@ -9,6 +9,8 @@ mod dev;
 #[cfg(feature = "embedded-s3")]
 mod disk_full;
 mod doctor;
+#[cfg(feature = "embedded-s3")]
+mod former_stores;
 mod inspection;
 mod inspection_backfill;
 mod inspection_dialects;

@@ -306,6 +306,13 @@ impl World {
         Arc::ptr_eq(&memory, &self.objects)
     }
 
+    /// Changes the location in the row of an upload, without the service.
+    pub async fn set_location(&self, upload: &Upload, number: i32) {
+        let key = &upload.key;
+        let sql = format!("UPDATE uploads SET location = {number} WHERE key = '{key}'");
+        super::database::execute(&self.database.url, &sql).await;
+    }
+
     pub async fn get(&self, id: UploadId) -> Upload {
         self.app.upload(&self.owner, id).await.unwrap()
     }

@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::app::direct_upload::SentFile;
 use upload_coordinator::app::{App, AppError};
+use upload_coordinator::db::DbError;
 use upload_coordinator::domain::event::ObjectEvent;
 use upload_coordinator::domain::run::{Mode, Run, RunRequest, RunStatus, Trigger};
 use upload_coordinator::domain::{
@@ -294,6 +295,30 @@ async fn files_in_a_store_that_is_no_longer_configured_are_an_error_and_never_lo
     assert_eq!(again.reconcile(Mode::Audit).await.status, RunStatus::Succeeded);
 }
 
+/// Nothing of the service writes such a number: somebody has changed the database.
+#[tokio::test]
+async fn a_row_with_an_unknown_location_is_a_corrupt_row_and_loses_nothing() {
+    let world = World::new().await;
+    let [broken, other] = [world.upload().await, world.upload().await];
+    for (seed, upload) in [(1, &broken), (2, &other)] {
+        put(&world.store, upload, seed).await;
+        confirmed(&world, upload).await;
+    }
+    world.set_location(&broken, 7).await;
+    let error = world.app.upload_file(&world.owner, broken.id).await.unwrap_err();
+    assert!(matches!(error, AppError::Db(DbError::Corrupt { column: "location", .. })), "{error}");
+    assert!(
+        error.to_string().contains(&format!("the row {} of the table uploads", broken.id)),
+        "{error}"
+    );
+    assert_eq!(file(&world, &other).await, mp3(900, 2));
+    world.pass_the_deadline();
+    let run = world.reconcile(Mode::Audit).await;
+    assert_eq!(harm(&run), [0, 0, 1, 0, 0, 0], "its object is a stray");
+    world.set_location(&broken, 0).await;
+    assert_eq!(file(&world, &broken).await, mp3(900, 1));
+}
+
 #[tokio::test]
 async fn a_store_that_is_removed_after_its_files_have_ended_fails_no_run() {
     let world = World::new().await;
@@ -371,6 +396,39 @@ async fn a_policy_at_the_former_location_of_another_policy_finds_strays() {
     assert_eq!((run.counters.orphans, run.counters.transitions()), (0, 0));
     assert_eq!(file(&world, &upload).await, mp3(900, 1));
     assert_eq!(file(&world, &theirs).await, mp3(900, 2));
+}
+
+/// The same names of bucket and prefix at another provider are another place.
+#[tokio::test]
+async fn a_store_that_replaces_another_without_its_files_is_a_new_location() {
+    let world = World::new().await;
+    let upload = world.upload().await;
+    put(&world.store, &upload, 1).await;
+    confirmed(&world, &upload).await;
+    let new = bucket(&world);
+    let replaced = |app: &mut App| {
+        add(app, "other", &new);
+        app.stores.remove("default");
+        policy(app).store = "other".to_owned();
+    };
+    let after = restarted(&world, replaced).await;
+    let error = after.app.upload_file(&after.owner, upload.id).await.unwrap_err();
+    assert!(matches!(error, AppError::StoreUnconfigured { .. }), "{error}");
+    let fresh = after.upload().await;
+    put(&new, &fresh, 2).await;
+    confirmed(&after, &fresh).await;
+    // Again, now that the new bucket has a marker too.
+    let after = restarted(&after, replaced).await;
+    let both = [
+        (0, "default".to_owned(), "tracks/".to_owned()),
+        (1, "other".to_owned(), "tracks/".to_owned()),
+    ];
+    assert_eq!(locations(&after).await, both);
+    let again = after.restarted(|app| {
+        app.stores.clone_from(&world.app.stores);
+        add(app, "other", &new);
+    });
+    assert_eq!(file(&again.await, &upload).await, mp3(900, 1));
 }
 
 #[tokio::test]
