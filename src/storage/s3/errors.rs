@@ -28,7 +28,7 @@ struct Response {
     clock_offset: Option<TimeDelta>,
 }
 
-/// Converts an SDK error to a [`StoreError`]. No [`StoreError`] stands for a missing object, so
+/// Converts an SDK error to a [`StoreError`]. A missing object has no [`StoreError`], so
 /// callers for which an object may be missing call [`is_not_found`] first.
 pub(super) fn store_error<E>(error: SdkError<E, HttpResponse>) -> StoreError
 where

@@ -209,8 +209,8 @@ impl S3 {
     }
 }
 
-/// The newest upload of each part. If a part was sent several times, SeaweedFS lists each upload of
-/// it, in no order, with times in whole seconds.
+/// Keeps the newest of the parts with the same number. If a part was sent several times, SeaweedFS
+/// lists all of them, in no order, with times in whole seconds.
 #[derive(Default)]
 struct PartList {
     newest: BTreeMap<u16, Part>,
@@ -246,8 +246,8 @@ impl PartList {
     }
 }
 
-/// Converts an error of a call about one multipart upload. A 404 means that the upload does not
-/// exist, because some stores return it without an error code.
+/// Converts an error of a call about one multipart upload. If the bucket exists, a 404 means that
+/// the upload does not exist, even without an error code, which some stores omit.
 pub(super) fn multipart_error<E>(
     error: aws_sdk_s3::error::SdkError<E, aws_sdk_s3::config::http::HttpResponse>,
 ) -> StoreError
