@@ -248,7 +248,7 @@ async fn observe_all(
 
 /// Returns the event to apply, if any. The loss or the rejection of a verified object is not
 /// applied here, because the finalizing shard decides about it. If the bucket is not known to
-/// belong to this database, losses, such rejections and all other absences of objects are ignored.
+/// belong to this database, no absence, and no rejection of a verified object, is applied at all.
 async fn believe(
     worker: &Worker<'_>,
     upload: Upload,

@@ -189,7 +189,7 @@ pub enum Operation<'a> {
     CompleteMultipart {
         /// The store's id of the multipart upload.
         upload_id: &'a str,
-        /// Whether an existing object is kept.
+        /// Whether the completion fails if the object already exists.
         write_once: bool,
     },
     /// The abort of a multipart upload.

@@ -2,8 +2,8 @@
 //!
 //! If both buckets are on one server, the server copies the object. Otherwise the bytes are
 //! streamed through this process: small objects with one PUT, and larger ones in parts. The
-//! streamed bytes are hashed, and must have the recorded checksum. Then the copy's checksum is
-//! compared: the one that the store returns, or else the one of the bytes, which are read back.
+//! streamed bytes are hashed, and must have the recorded checksum. Then the checksum of the copy is
+//! compared. If the store returns none, the copy is read back.
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::{Semaphore, SemaphorePermit};

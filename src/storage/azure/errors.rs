@@ -107,7 +107,7 @@ fn by_code(status: u16, code: &str, offset: Option<TimeDelta>) -> StoreError {
     let mut seen = format!("HTTP {status} {code}").trim_end().to_owned();
     if let Some(offset) = skewed {
         let seconds = offset.num_seconds().to_string();
-        seen.extend([", the store's clock is ", &seconds, " s from ours"]);
+        seen.extend([", the store's clock minus this machine's is ", &seconds, " s"]);
     }
     let refused = |code: &str, seen: String| StoreError::Refused {
         code: if code.is_empty() { format!("HTTP {status}") } else { code.to_owned() },

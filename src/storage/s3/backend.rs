@@ -24,7 +24,7 @@ struct S3Backend {
     google: bool,
 }
 
-/// The endpoint of Google Cloud Storage, also with the bucket in the host.
+/// The host of Google Cloud Storage. In virtual-host style, the bucket's name comes before it.
 const GOOGLE: &str = "storage.googleapis.com";
 
 /// Opens a bucket of an S3-compatible store.

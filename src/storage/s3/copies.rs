@@ -17,7 +17,8 @@ use crate::storage::{CopySource, Part, PutOptions, Result, StoreError, Written};
 const ENCODED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 
-/// The server and the account. The secret is not part of it.
+/// The text for [`copy_domain`](crate::storage::ObjectStore::copy_domain). It does not contain the
+/// secret.
 pub(super) fn domain_of(settings: &S3Settings) -> String {
     let S3Settings { endpoint, region, credentials, .. } = settings;
     let endpoint = endpoint.as_ref().map_or("aws", |endpoint| endpoint.as_str());
@@ -35,7 +36,8 @@ impl S3 {
         key: &str,
         options: &PutOptions,
     ) -> Result<Written> {
-        // A copy has no body, so it has no checksum of its own. The conditions are those of writes.
+        // Only the algorithm of the checksum is sent, because the store computes the value. The
+        // conditions apply only to writes with a body.
         let PutOptions {
             content_type,
             content_encoding,
@@ -111,7 +113,7 @@ fn quoted(source: &CopySource<'_>) -> String {
     format!("\"{}\"", source.etag)
 }
 
-/// A source that is gone or is another object breaks the condition.
+/// If the source was deleted or replaced, the precondition of the copy has failed.
 fn source_error<E>(
     error: SdkError<E, HttpResponse>,
     other: impl FnOnce(SdkError<E, HttpResponse>) -> StoreError,

@@ -26,7 +26,8 @@ pub struct CorsRule {
 
 impl CorsRule {
     /// The rule for uploads from these origins. The ETag must be readable, because a multipart
-    /// upload is completed with it. A client that signs each request aborts it by DELETE.
+    /// upload is completed with it. Clients that send S3's own requests abort a multipart upload by
+    /// DELETE.
     pub fn for_uploads(origins: &[String]) -> Self {
         let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         Self {

@@ -17,7 +17,7 @@ use crate::telemetry::{chain, redact_query};
 /// The largest length of a store's message in an error, in characters.
 const MAX_MESSAGE: usize = 200;
 
-/// The facts of a response in addition to its status and its body.
+/// What an error response shows in addition to its status.
 #[derive(Debug, Default)]
 struct Response {
     code: Option<String>,
@@ -28,8 +28,8 @@ struct Response {
     clock_offset: Option<TimeDelta>,
 }
 
-/// The [`StoreError`] of an error. A missing object has none: callers that expect one call
-/// [`is_not_found`] first.
+/// Converts an SDK error to a [`StoreError`]. A missing object has no [`StoreError`], so
+/// callers for which an object may be missing call [`is_not_found`] first.
 pub(super) fn store_error<E>(error: SdkError<E, HttpResponse>) -> StoreError
 where
     E: Error + ProvideErrorMetadata + Send + Sync + 'static,
@@ -123,7 +123,7 @@ fn seen(status: u16, response: &Response) -> String {
     }
     if let Some(offset) = response.clock_offset.filter(|offset| offset.abs() >= MAX_CLOCK_SKEW) {
         let seconds = offset.num_seconds().to_string();
-        text.extend([", the store's clock is ", &seconds, " s from ours"]);
+        text.extend([", the store's clock minus this machine's is ", &seconds, " s"]);
     }
     text
 }
@@ -147,8 +147,8 @@ fn by_code(status: u16, code: Option<String>, source: Box<dyn Error + Send + Syn
     match (code.as_deref(), status) {
         (Some("NoSuchBucket"), _) => StoreError::NoSuchBucket,
         (Some("NoSuchUpload"), _) => StoreError::NoSuchMultipart,
-        // Two conditional writes at the same time: the object of the other one exists now, or will
-        // exist.
+        // Two conditional writes ran at the same time. The other one has created the object or will
+        // create it.
         (Some("PreconditionFailed" | "ConditionalRequestConflict"), _) | (_, 412) => {
             StoreError::PreconditionFailed
         }
@@ -232,7 +232,8 @@ pub(in crate::storage) fn connection_cause(
     has(&["timed out", "timeout"]).then_some(Cause::Timeout)
 }
 
-/// If there are no credentials, the SDK reports that the request could not be sent.
+/// Whether a request failed because there are no credentials. The SDK reports this as a request
+/// that could not be sent.
 pub(in crate::storage) fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
     let mut source = error.source();
     while let Some(error) = source {

@@ -149,8 +149,8 @@ impl S3 {
     }
 }
 
-/// The client's read timeout ends with the headers of the response and includes sending the body.
-/// So it limits an attempt.
+/// The SDK's read timeout covers sending the body and waiting for the headers of the response, so
+/// it limits an attempt.
 fn limits(connect: Duration, attempt: Duration, operation: Duration) -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(connect)

@@ -15,13 +15,13 @@ use super::{S3, object_headers, versions};
 use crate::domain::checksum::{Algorithm, Checksum};
 use crate::storage::{OpenMultipart, Part, PartIntegrity, PutOptions, Result, StoreError, Written};
 
-/// The separator of the two parts of a marker. No upload id contains it, and the key is the last
-/// part.
+/// Separates the upload id from the key in a marker. No upload id contains it. The key may contain
+/// it, because it comes last.
 const MARKER_SEPARATOR: char = '\n';
 
 impl S3 {
     pub(super) async fn begin(&self, key: &str, options: &PutOptions) -> Result<String> {
-        // The condition belongs to the completion.
+        // The condition is sent with the completion.
         let PutOptions {
             content_type,
             content_encoding,
@@ -193,7 +193,7 @@ impl S3 {
         if page.is_truncated() != Some(true) {
             return Ok((open, None));
         }
-        // SeaweedFS omits the markers. By definition they are the last upload of the page.
+        // SeaweedFS omits the markers. In S3 they name the last upload of the page.
         let key = page.next_key_marker().filter(|key| !key.is_empty()).map(plain).transpose()?;
         let last = open.last();
         let next = match (key, page.next_upload_id_marker(), last) {
@@ -209,12 +209,12 @@ impl S3 {
     }
 }
 
-/// If a part was sent several times, SeaweedFS lists it several times, in no order, with times in
-/// whole seconds.
+/// Keeps the newest of the parts with the same number. If a part was sent several times, SeaweedFS
+/// lists all of them, in no order, with times in whole seconds.
 #[derive(Default)]
 struct PartList {
     newest: BTreeMap<u16, Part>,
-    /// Different bytes with the same time: it is unknown which ones are newer.
+    /// Parts with two ETags of the same time, so that it is unknown which one is the newest.
     unclear: BTreeSet<u16>,
 }
 
@@ -246,7 +246,8 @@ impl PartList {
     }
 }
 
-/// Some stores return 404 without the code that says what is missing.
+/// Converts an error of a call about one multipart upload. If the bucket exists, a 404 means that
+/// the upload does not exist, even without an error code, which some stores omit.
 pub(super) fn multipart_error<E>(
     error: aws_sdk_s3::error::SdkError<E, aws_sdk_s3::config::http::HttpResponse>,
 ) -> StoreError
@@ -271,14 +272,14 @@ mod tests {
     }
 
     #[test]
-    fn of_a_part_listed_twice_the_newest_counts_in_whatever_order() {
+    fn if_a_part_is_listed_twice_the_newest_is_used_in_any_order() {
         assert_eq!(list(&[(2, "c", 0), (1, "a", 5), (1, "b", 6)]).unwrap(), ["b", "c"]);
         assert_eq!(list(&[(1, "b", 6), (1, "a", 5)]).unwrap(), ["b"]);
         assert_eq!(list(&[(1, "a", 5), (1, "a", 5)]).unwrap(), ["a"], "the same bytes again");
     }
 
     #[test]
-    fn there_is_no_list_of_parts_while_the_newest_upload_is_unknown() {
+    fn a_list_of_parts_fails_if_the_newest_upload_of_a_part_is_unknown() {
         let twice = [(1, "a", 5), (1, "b", 5), (1, "c", 6)];
         assert!(matches!(list(&twice[..2]), Err(StoreError::Protocol(_))));
         assert_eq!(list(&twice).unwrap(), ["c"]);

@@ -34,8 +34,8 @@ pub(super) fn are_left(deleted: &DeleteObjectOutput) -> bool {
 }
 
 impl S3 {
-    /// A HEAD of one version. Also returns `None` if the store refuses the id as malformed: the id
-    /// is then from another store, before the bucket was moved.
+    /// A HEAD of one version. Also returns `None` if the store refuses the id as malformed, because
+    /// the id may come from another store, from which the bucket was moved.
     pub(super) async fn head_one_version(
         &self,
         key: &str,

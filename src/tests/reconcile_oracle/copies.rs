@@ -1,6 +1,6 @@
 //! Random worlds with operators: databases are copied and restored, buckets are restored to an
-//! older state or removed, markers disappear. A test fails if an object is deleted or an upload is
-//! ended without a decision of the service that may decide.
+//! older state or removed, markers disappear. The test fails if a run deletes an object or ends an
+//! upload although no caller ended this upload.
 //!
 //! `TEST_LONG=1` runs 2,000 worlds, `TEST_COPY_SEEDS=N` runs N worlds, `TEST_SEED=7` runs only the
 //! world with that seed.
@@ -49,10 +49,11 @@ struct Side {
     ended: BTreeSet<UploadId>,
 }
 
+/// The services of one world, and what the test knows about the bucket.
 struct Story {
     sides: Vec<Side>,
-    /// The service that may decide about the bucket: the original, or the restored database that
-    /// replaced it.
+    /// The index of the service that may delete objects: the original, or the restored database
+    /// that replaced it.
     owner: usize,
     /// Uploads with bytes, and their keys.
     stored: BTreeMap<UploadId, String>,
@@ -65,7 +66,7 @@ struct Story {
     rng: StdRng,
 }
 
-/// Restores an older state of the bucket.
+/// The objects of the bucket at an earlier time.
 struct Backup {
     objects: Vec<(String, Bytes)>,
     stored: BTreeMap<UploadId, String>,
@@ -116,7 +117,7 @@ impl Story {
         }
     }
 
-    /// An upload that is sent and then confirmed, each with this probability.
+    /// Creates an upload. It is sent, and then confirmed, each with the probability `often`.
     async fn upload(&mut self, side: usize, often: f64) {
         let world = &self.sides[side].world;
         let upload = world.upload().await;
@@ -298,8 +299,8 @@ impl Story {
         }
     }
 
-    /// The operator resolves the identity of all copies. Then the original works, and the copies do
-    /// nothing.
+    /// The operator gives each copy a new identity and reclaims the markers. Then the runs of the
+    /// owner succeed, and the runs of the copies delete nothing.
     async fn resolve(&mut self) {
         for (n, side) in self.sides.iter().enumerate() {
             if n != self.owner && side.is_up {
@@ -334,7 +335,7 @@ impl Story {
         assert!(left.is_empty(), "the ended uploads {left:?} still have objects");
     }
 
-    /// In the end the original knows which objects exist and which are lost.
+    /// In the end, the rows of the owner show which objects exist and which are lost.
     async fn check_lost(&self) {
         let side = &self.sides[self.owner];
         let known = self.lost.iter().chain(self.stored.values());

@@ -305,7 +305,7 @@ impl Story {
             let row = self.world.get(upload.id).await;
             let etag = row.state.verified().unwrap().facts.etag.clone();
             let stored = self.model.lock().unwrap().current(upload.key.as_str());
-            // Later, nobody has a URL with which the object can be replaced.
+            // Later no URL can replace the object, so the service does not check it any more.
             if self.world.clock.now() < row.url_expires_at {
                 assert_eq!(stored.map(|(etag, _)| etag), Some(etag), "{row:?}");
             }
@@ -319,8 +319,8 @@ impl Story {
         }
     }
 
-    /// An upload and its queue, as one commit left them. An interrupted inspection may commit after
-    /// its future is dropped, and so between two reads.
+    /// An upload and its queue at one time. An interrupted inspection may still commit, so both are
+    /// read again if the upload changes between the reads.
     async fn read(&self, upload: &Upload) -> (Upload, Vec<QueuedInspection>) {
         loop {
             let row = self.world.get(upload.id).await;

@@ -118,9 +118,9 @@ async fn live_on_a_server(seed: u64) {
     let proxy = FailingProxy::before(cable.addr.to_string()).await;
     let wire = Wire { proxy, cable };
     let attempt = Duration::from_millis(1500);
-    // The client does not retry, so that most failures reach the run.
+    // The client retries only once, so that many failures reach the run.
     let (max_attempts, timeouts) = (2, Timeouts { attempt, ..Timeouts::default() });
-    // Every second world is listed as a whole, so that the listing has several pages.
+    // In every second world, the prefix is listed as one range, so that it has several pages.
     let capabilities = server.kind.capabilities();
     let start_after = capabilities.start_after && seed.is_multiple_of(2);
     let capabilities = Capabilities { start_after, ..capabilities };
@@ -201,7 +201,7 @@ async fn run_some(world: &World, oracle: &Oracle<'_>, rng: &mut StdRng) {
         0 => vec![world.reconcile(Mode::Audit).await],
         1 => vec![world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await],
         2 => vec![world.reconcile(Mode::Incremental).await],
-        // (A store's connections belong to the process that opened them.)
+        // Only in memory: a client's connections end with the runtime that opened them.
         3 if world.is_in_memory() => vec![killed(world, rng).await],
         _ => {
             let (one, two) = tokio::join!(run(world, Mode::Audit), run(world, Mode::Incremental));
@@ -233,7 +233,7 @@ async fn killed(world: &World, rng: &mut StdRng) -> Run {
     // The random time decides where the kill happens; nothing waits for an effect here.
     tokio::time::sleep(Duration::from_micros(rng.random_range(0..30_000))).await;
     let dead = process.kill();
-    // Acts as if the leases had expired. The rest of the killed process may even still be working.
+    // Replaces waiting until the leases expire. Tasks of the killed process may still be running.
     world.app.db.shards().release_all(dead).await.unwrap();
     match world.reconciler.join(id).await {
         Some(handle) => handle.wait().await,
@@ -287,7 +287,7 @@ fn spoil_wire(proxy: &FailingProxy, rng: &mut StdRng) {
     proxy.spoil_lists(some(&Failure::LISTS, 0.4));
 }
 
-/// Removes the failures that are left.
+/// Uses up the failures that are still planned.
 async fn calm(world: &World) {
     let (store, key) = (&world.store, "nothing/here");
     for _ in 0..100 {
@@ -306,8 +306,7 @@ async fn settle(world: &World, oracle: &mut Oracle<'_>) {
         world.pass(TimeDelta::hours(hours));
         let before = oracle.rows().await;
         let dry = world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await;
-        // Before the real run, which sees the same objects at the same time and updates their
-        // findings.
+        // Read now, because the real run updates the same findings.
         let reported = world.findings_with_details(&dry).await;
         oracle.check_safety().await;
         let real = world.reconcile(Mode::Audit).await;

@@ -51,7 +51,7 @@ pub struct Oracle<'a> {
     lives: Vec<Option<Life>>,
     pub orphans: BTreeSet<String>,
     pub foreign: BTreeSet<String>,
-    /// Verified uploads of one owner whose bytes a tool replaced. They are more than the limit.
+    /// Verified uploads of one owner whose bytes a tool replaced: more than the damage limit.
     pub retagged: Vec<Upload>,
     /// The length of files that arrive.
     len: usize,
@@ -272,7 +272,7 @@ impl<'a> Oracle<'a> {
             let has = keys.contains(row.key.as_str());
             let status = row.status();
             if status.is_final() {
-                // It may have been deleted, but it never appears without a PUT.
+                // The object may have been deleted, but it never appears without a PUT.
                 assert!(life.stored || !has);
                 life.stored = has;
             } else {
@@ -287,7 +287,7 @@ impl<'a> Oracle<'a> {
                 assert!(now > row.url_expires_at + TimeDelta::minutes(15), "expired too early");
             }
             if status == Status::Missing {
-                // The next audit sees bytes that came back.
+                // The bytes may have returned since. The next audit finds them.
                 assert!(life.lost, "the object of {} was never removed", row.id);
             }
         }
@@ -295,7 +295,7 @@ impl<'a> Oracle<'a> {
         self.check_retagged(&keys).await;
     }
 
-    /// Uploads of an owner above the limit are never removed.
+    /// The replaced uploads are more than the damage limit, so they stay verified and stored.
     async fn check_retagged(&self, keys: &BTreeSet<String>) {
         for upload in &self.retagged {
             let row = self.world.app.db.uploads().find_any_owner(upload.id).await;

@@ -34,7 +34,9 @@ pub enum Trouble {
     StricterRules {
         blind: bool,
     },
+    /// A tool rewrites the files of one owner.
     Retagger,
+    /// An owner creates and deletes many uploads.
     Attacker,
     /// The bucket has versioning, and a tool writes the same bytes again.
     Versions,
@@ -102,7 +104,8 @@ impl Trouble {
                 oracle.retagged = uploads;
             }
             Self::Versions => {
-                // Existing files are verified before this, and earlier than clocks can differ.
+                // The existing files are verified long before they are written again, so
+                // differences between clocks do not matter.
                 audit(world).await;
                 world.pass(TimeDelta::minutes(20));
                 oracle.store_again(rng).await;

@@ -1,4 +1,4 @@
-//! Episodes: a table of this sample, and the use cases of attachments for the audio files.
+//! The table of episodes. Their audio files are managed with the use cases of attachments.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ impl MigratorTrait for Migrator {
         vec![Box::new(Episodes)]
     }
 
-    /// A separate table for migrations: the service has its own.
+    /// The table of applied migrations. It is not that of the service.
     fn migration_table_name() -> DynIden {
         "sample_migrations".into_iden()
     }

@@ -1,6 +1,6 @@
-//! A sample of a second kind of record: an episode with an audio file. A second kind of record
-//! needs only this folder and its migration. No table, column or code of the service knows about
-//! episodes.
+//! A sample of a record with a file: an episode with an audio file. It needs only this folder: a
+//! table with its migration, and calls of the use cases of attachments. No table, column or code of
+//! the service knows about episodes.
 
 mod episodes;
 mod migration;

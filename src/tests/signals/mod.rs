@@ -1,4 +1,4 @@
-//! Notifications: waiting clients, bucket events and webhooks.
+//! Notifications: waiting clients, event streams, bucket events, webhooks and inspectors over HTTP.
 
 mod events;
 mod inspectors;

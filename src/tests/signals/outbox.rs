@@ -83,7 +83,7 @@ async fn deliveries_to_an_endpoint_that_is_no_longer_configured_are_given_up_wit
     let day = chrono::TimeDelta::days(1);
     let retention = Retention { findings: day * 30, ended: None, deliveries: day * 7 };
     world.pass(chrono::TimeDelta::minutes(30));
-    // Other processes may know the endpoint while a deployment is in progress.
+    // Not yet: during a deployment, other processes may still have the endpoint.
     assert_eq!(app.prune(retention).await.unwrap(), Pruned::default());
     world.pass(day * 30);
     let pruned = app.prune(retention).await.unwrap();

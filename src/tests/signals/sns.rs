@@ -1,5 +1,5 @@
-//! Bucket events that SNS posts, with signatures in the format of SNS. Only the addresses of SNS
-//! are replaced.
+//! Bucket events that SNS posts, with signatures in the format of SNS. A fake replaces the servers
+//! of SNS.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -27,7 +27,7 @@ use crate::support::world::World;
 const TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:uploads";
 const HOST: &str = "https://sns.eu-central-1.amazonaws.com";
 
-/// Replaces the addresses of SNS: serves the certificate, and records the requests.
+/// Replaces the servers of SNS: returns the certificate, and records the requests.
 #[derive(Default)]
 struct Amazon {
     is_down: bool,
@@ -100,7 +100,7 @@ fn confirmation(topic: &str, subscribe_url: &str) -> Value {
 }
 
 impl Served {
-    /// Sends a message as SNS does, after the challenge.
+    /// Sends a message as SNS does after a 401, with the credentials of the URL.
     async fn deliver(&self, message: &Value) -> Response {
         let user = Some(("sns", Some(TOKEN)));
         self.post(message["Type"].as_str(), "text/plain; charset=UTF-8", user, message).await

@@ -14,7 +14,7 @@ use crate::support::{ID3, PNG};
 
 const LONG: Duration = Duration::from_secs(50);
 
-/// Starts to wait, and returns when it is waiting.
+/// Starts a task that waits for a change, and returns when it is waiting.
 async fn waiting(
     app: &Arc<App>,
     id: UploadId,

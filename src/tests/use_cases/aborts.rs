@@ -119,7 +119,7 @@ async fn a_renewal_gets_new_parts_and_the_old_ones_are_still_aborted() {
 #[tokio::test]
 async fn a_multipart_upload_opened_by_a_request_without_a_response_is_found() {
     let world = world().await;
-    // Like after a crash between the store's response and the write of the row.
+    // As after a crash between the store's response and the write of the row.
     world.store.lose_next(Operation::CreateMultipart, 1);
     assert!(world.app.create_upload(&world.owner, in_parts()).await.is_err());
     assert_eq!((open(&world).await.len(), recorded_aborts(&world).await), (1, 1));

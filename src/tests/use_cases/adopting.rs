@@ -95,7 +95,7 @@ async fn each_orphan_is_either_adopted_or_purged_if_both_run_at_once() {
     world.pass_the_deadline();
     let audit = world.reconcile(Mode::Audit).await;
     let purge = Purge { run: audit.id, older_than: TimeDelta::zero(), limit: 1000, dry_run: false };
-    // New uploads arrive in the meantime.
+    // A new upload is created at the same time.
     let (run, purged, created) =
         tokio::join!(adopt(&world, |_| {}), world.reconciler.purge_orphans(purge), world.upload());
     let stored: BTreeSet<_> = world.keys().await.into_iter().collect();

@@ -63,7 +63,7 @@ async fn a_verified_upload_that_is_attached_later_is_the_file_at_once() {
     let first = verified(&world, 1).await;
     let (of, status) = world.app.attach(&world.owner, &cover(), first.id).await.unwrap();
     assert_eq!((status, of.current.map(|upload| upload.id)), (Status::Uploaded, Some(first.id)));
-    // The number is taken when the upload is attached, not when it is created.
+    // An upload gets its sequence number when it is attached, not when it is created.
     let late = world.upload().await;
     let pending = upload_for(&world, &cover()).await;
     let (_, status) = world.app.attach(&world.owner, &cover(), late.id).await.unwrap();

@@ -17,7 +17,7 @@ use upload_coordinator::reconcile::Reconciler;
 use crate::support::mp3;
 use crate::support::world::World;
 
-/// The operations of three replicas on one subject at the same time, and their number.
+/// How many times three replicas change one subject at the same time.
 const ROUNDS: u8 = 8;
 
 fn subject(text: &str) -> Subject {
@@ -36,9 +36,9 @@ async fn verified(world: &World, app: &App, attach_to: Option<Subject>, seed: u8
     app.confirm_upload(&world.owner, upload.id).await.unwrap()
 }
 
-/// Checks a subject when nothing changes any more. The current upload is the only verified one. It
-/// is the newest upload that was ever verified. Every number was used once. Replaced objects are
-/// due for deletion.
+/// Checks a subject that no replica is changing: the current upload is the only verified one and
+/// newer than all replaced ones, each sequence number was used once, and replaced objects are due
+/// for deletion.
 async fn check(world: &World, subject: &Subject, uploads: &[Upload]) {
     let of = world.app.attachment(&world.owner, subject).await;
     let current = match of {
@@ -138,8 +138,8 @@ async fn a_deletion_ends_what_is_attached_before_it_and_nothing_after_it() {
     assert_eq!(of.current.map(|upload| upload.id), Some(last.id));
 }
 
-/// A world that removes uploads that are unattached for a day, with uploads that are older than
-/// that.
+/// A world that removes uploads that are unattached for a day, and unattached uploads that are
+/// older than a day.
 async fn world_with_lost_uploads(count: u8) -> (World, Vec<Upload>) {
     let world = World::with(|policy| policy.unattached_retention = Some(TimeDelta::days(1))).await;
     world.reconcile(Mode::Incremental).await;

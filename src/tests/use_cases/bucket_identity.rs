@@ -1,4 +1,7 @@
-//! Markers, ignored absences, and new uploads in a bucket that is not trusted.
+//! The marker object, which proves that a bucket belongs to this database. Without the right
+//! marker, the absence of an object changes nothing, and new uploads can be refused. A marker has a
+//! *lap*: a random value that the database replaces regularly, so that copies of the database are
+//! noticed.
 
 use std::sync::Arc;
 

@@ -34,8 +34,8 @@ async fn concurrent_renewals_of_one_upload_all_succeed() {
     };
     let before = world.app.db.statements();
     all_at_once(&[&world.app], renew).await;
-    // With turns, each request reads and writes about twice. Without turns, most writes fail again
-    // and again.
+    // Within a process, requests that change the same row wait for each other, so each of them
+    // reads and writes about twice. Otherwise most writes would fail several times.
     let statements = world.app.db.statements() - before;
     assert!(statements <= MOST_STATEMENTS, "{statements}");
     all_at_once(&[&world.app, &other], renew).await;

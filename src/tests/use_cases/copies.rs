@@ -1,4 +1,6 @@
-//! Copies and older states of a database on the same bucket.
+//! Copies and older states of a database on the same bucket. The marker object in the bucket has a
+//! *lap*, a random value that the database replaces regularly. A lap that a database did not write
+//! shows that another copy of the database uses the bucket too.
 
 use chrono::TimeDelta;
 use upload_coordinator::app::create_upload::NewUpload;
@@ -206,7 +208,8 @@ async fn a_copy_aborts_no_multipart_upload_of_its_original() {
     copy.reconcile(Mode::Audit).await;
     let (open, _) = original.store.list_multiparts("tracks/", None).await.unwrap();
     assert_eq!(open.len(), 1, "{open:?}");
-    // No other service uses the bucket, so the moved database aborts the upload after the waiting time.
+    // No other service uses the bucket, so after the waiting time the copy counts as the moved
+    // database, and aborts the multipart upload.
     copy.pass(TimeDelta::minutes(30));
     let run = copy.reconcile(Mode::Audit).await;
     assert_eq!(run.status, RunStatus::Succeeded, "{:?}", run.error);

@@ -1,5 +1,5 @@
-//! Verified uploads whose bytes are replaced. Rejections are damage, the limit applies to each
-//! owner first, and events are counted together.
+//! Verified uploads whose bytes are replaced. Their rejection is damage, which the damage limit
+//! bounds: in a run for each owner and in total, and for events and clients in each hour.
 
 use std::collections::BTreeMap;
 
@@ -78,7 +78,7 @@ async fn an_audit_rejects_no_verified_upload_beyond_the_limit() {
     assert_eq!((dry.status, dry.counters.overwritten), (RunStatus::Succeeded, 6));
     assert_eq!(reported, world.findings_with_details(&real).await);
     assert_eq!(statuses(&world, &uploads).await, all(Status::Rejected, 6));
-    // Their deletion is damage too.
+    // The deletion of their objects is damage too.
     world.pass(TimeDelta::hours(25));
     let run = world.reconcile(Mode::Incremental).await;
     assert_eq!((run.status, run.counters.deleted), (RunStatus::Stopped, 0), "{:?}", run.error);
@@ -116,13 +116,14 @@ async fn an_owner_above_the_limit_stops_only_its_own_changes() {
         assert_eq!(statuses(&world, &theirs).await, all(Status::Uploaded, 6));
         assert_eq!(statuses(&world, &others).await, all(Status::Rejected, 3));
     }
-    // The deletions of the other owners are done, and the deletions of this owner were never due.
+    // The objects of the other owners' rejected uploads are deleted. The uploads of `mallory` were
+    // not rejected, so their objects are not due.
     world.pass(TimeDelta::hours(25));
     let run = world.reconcile(Mode::Incremental).await;
     assert_eq!(run.counters.deleted, 4, "{:?}", run.error);
     let run = world.reconcile_with(|request| request.accept_damage = 6, Mode::Audit).await;
     assert_eq!((run.status, run.counters.rejected), (RunStatus::Succeeded, 6), "{:?}", run.error);
-    // Due deletions of one owner are withheld as well.
+    // Now the deletions of `mallory` are due. They exceed the limit, so only they are withheld.
     world.pass(TimeDelta::hours(25));
     world.app.delete_upload(&world.owner, world.upload().await.id).await.unwrap();
     let run = world.reconcile(Mode::Incremental).await;
@@ -262,7 +263,7 @@ async fn bytes_that_cannot_be_compared_are_flagged_and_not_rejected() {
     assert_eq!(row.status(), Status::Uploaded);
     let run = strict.reconcile(Mode::Audit).await;
     assert_eq!(strict.findings_with_details(&run).await, [], "flagged once");
-    // Another size is another file.
+    // A different size shows that the bytes differ, without a comparison.
     strict.write_again(upload.key.as_str(), mp3(901, 1)).await;
     strict.reconcile(Mode::Audit).await;
     let row = strict.app.db.uploads().find_any_owner(upload.id).await.unwrap().unwrap();

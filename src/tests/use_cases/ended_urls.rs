@@ -10,7 +10,7 @@ use upload_coordinator::storage::memory::Operation;
 use crate::support::world::World;
 use crate::support::{PNG, mp3};
 
-/// A single upload whose URL lives for 15 minutes.
+/// An upload by a single PUT, whose URL is valid for 15 minutes.
 fn unconfirmed() -> NewUpload {
     NewUpload {
         strategy: Some(Strategy::Put),
@@ -72,6 +72,7 @@ async fn uploads_are_observed_together_and_once_after_their_url_ended() {
 #[tokio::test]
 async fn an_upload_that_was_confirmed_renewed_or_created_natively_costs_no_head() {
     let world = World::new().await;
+    // The native API does not request this check; other dialects of the API do.
     let native = world.create(NewUpload { check_at_url_end: false, ..unconfirmed() }).await;
     let confirmed = world.create(unconfirmed()).await;
     let renewed = world.create(unconfirmed()).await;
@@ -86,7 +87,7 @@ async fn an_upload_that_was_confirmed_renewed_or_created_natively_costs_no_head(
     let heads = world.store.calls(Operation::Head);
     assert_eq!(due(&world).await, 3);
     assert_eq!(world.store.calls(Operation::Head), heads);
-    // The new URL ends later.
+    // The check follows the end of the renewed URL.
     world.pass(TimeDelta::seconds(3600));
     assert_eq!(due(&world).await, 1);
     assert_eq!(world.get(renewed.id).await.status(), Status::Uploaded);

@@ -92,7 +92,7 @@ async fn a_rejection_says_which_rule_was_broken_and_an_operator_is_named() {
     world.app.verify_upload(&operator, upload.id, true).await.unwrap();
     assert_eq!(changes(&world, upload.id).await[1], "rejected uploaded admin:ops");
     assert_eq!(why(&world, upload.id).await, "An operator had the file verified again");
-    // Other bytes, because the size differs. They also break a rule.
+    // The size differs, so these are other bytes. They also exceed `max_size`.
     world.put(&upload, mp3(1001, 1)).await;
     world.reconcile(Mode::Audit).await;
     assert_eq!(changes(&world, upload.id).await[2], "uploaded rejected scan overwritten");
@@ -110,7 +110,7 @@ async fn the_reason_names_the_upload_that_replaced_another() {
     let replaced = ["pending uploaded confirm", "uploaded removed confirm superseded"];
     assert_eq!(changes(&world, old.id).await, replaced);
     assert_eq!(why(&world, old.id).await, format!("Replaced by the upload {}", new.id));
-    // It arrives when a newer upload is already the file.
+    // `between` arrives when a newer upload is already the file.
     world.put(&between, mp3(900, 3)).await;
     world.reconcile(Mode::Incremental).await;
     assert_eq!(changes(&world, between.id).await, ["pending removed scan superseded"]);

@@ -229,7 +229,7 @@ async fn an_inspector_that_fails_is_called_again_with_growing_pauses() {
         assert!(on.inspect().await.is_empty(), "not before {pause} s");
         on.world.pass(TimeDelta::milliseconds(1));
     }
-    // With `hold`, the deadline changes nothing.
+    // With `on_error = hold`, the deadline changes nothing.
     on.world.pass(TimeDelta::hours(3));
     assert_eq!(on.inspect().await, [Outcome::Failed]);
     assert_eq!(on.queued(&upload).await[0].error.as_deref(), Some("connection refused"));

@@ -1,5 +1,5 @@
-//! Files that are served already are inspected, because they were verified before their policy had
-//! inspectors.
+//! The backfill: it inspects files that are already served, because they were verified before their
+//! policy had inspectors.
 
 use chrono::TimeDelta;
 use upload_coordinator::app::AppError;
@@ -96,7 +96,7 @@ async fn rejections_above_the_damage_limit_are_withheld_and_a_dry_run_changes_no
     assert_eq!(backfill(&first, false).await, rejected);
     assert_eq!(backfill(&second, false).await, withheld);
     assert_eq!(on.get(&second).await, second);
-    // The limit is of one hour.
+    // The limit applies to one hour.
     on.world.pass(TimeDelta::hours(1));
     assert_eq!(backfill(&second, false).await, rejected);
 }
@@ -138,7 +138,7 @@ async fn a_deferred_verdict_about_a_served_file_counts_until_its_deadline() {
     assert!(accepted.annotations.contains_key(&name("clamav")));
     assert_eq!(on.says(&good, bad_verdict()).await.status(), Status::Uploaded, "the first counts");
     assert!(on.queued(&good).await.is_empty());
-    // A deferred verdict about bytes that were replaced since does not hinder their inspection.
+    // A deferred inspection ends without a verdict at its deadline, or if the bytes were replaced.
     on.world.put(&overwritten, mp3(900, 1)).await;
     let replaced = on.app.confirm_upload(&on.world.owner, overwritten.id).await.unwrap();
     assert_eq!(replaced.status(), Status::Rejected, "overwritten");
@@ -169,7 +169,7 @@ async fn a_backfill_never_replaces_the_inspection_that_a_new_file_waits_for() {
     let until = on.app.now() + TimeDelta::minutes(15);
     queue.await_backfill(late, until).await.unwrap();
     assert_eq!(on.queued(&waiting).await, std::slice::from_ref(&row));
-    // The other way round the new file's inspection counts.
+    // In the other order, the inspection of the new file replaces that of the backfill.
     let [mut of_served] = [row];
     of_served.upload = served.id;
     of_served.status = InspectionStatus::Backfill;

@@ -21,7 +21,7 @@ const ROWS: u32 = 30_000;
 /// The track with a few uploads.
 const TRACK: Uuid = Uuid::from_u128(7);
 
-/// The same rows on both databases.
+/// Inserts the rows, with the SQL of PostgreSQL or SQLite.
 async fn fill(connection: &DatabaseConnection) {
     let postgres = connection.get_database_backend() == DbBackend::Postgres;
     let (rows, id, at, day) = if postgres {
@@ -41,8 +41,8 @@ async fn fill(connection: &DatabaseConnection) {
         )
     };
     let owner = "CASE WHEN n % 3 = 0 THEN 'few' ELSE 'many' END";
-    // The values that are rare for one owner are the only ones of the other owner. So an index
-    // without the owner does not help.
+    // A value that is rare for the owner `many` is the only value of the owner `few`. So an index
+    // that does not begin with the owner would read too many rows.
     let rare = |number: u32| format!("n % 100 = {number} OR n % 3 = 0");
     let (covers, pending) = (rare(1), rare(2));
     let title = "CASE WHEN n % 100 = 7 THEN 'Zebra ' ELSE 'Song ' END || n";
@@ -123,7 +123,7 @@ impl Many {
             .filter(|w| w.starts_with("ix_"))
             .collect();
         assert_eq!(used, indexes.iter().copied().collect(), "{what}:\n{text}");
-        // The scan starts at the rows of the filter or of the page, not at all rows of the owner.
+        // Except for the first page without a filter, SQLite searches by more than the owner.
         if !self.postgres {
             let searched = plan.iter().filter(|line| line.contains("SEARCH"));
             for line in searched {
@@ -330,8 +330,8 @@ async fn reads_every_row_once(order: TrackOrder, descending: bool) {
         if next.is_none() {
             break;
         }
-        // Rows before and after the position of the reader. They are fewer than the reader reads,
-        // otherwise it would never end.
+        // Adds rows before and after the reader's position. They are fewer than it reads, so it
+        // reaches the end.
         world.pass(TimeDelta::milliseconds(1));
         add(format!("a{}", seen.len())).await;
         add(format!("z{}", seen.len())).await;

@@ -1,4 +1,5 @@
-//! Changes of a policy's store and prefix: files stay where they are, and everything works for them.
+//! Changes of a policy's store or prefix. Existing files stay at their location, and all use cases
+//! still work for them.
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use upload_coordinator::storage::{ObjectStore as _, PutOptions};
 use crate::support::mp3;
 use crate::support::world::World;
 
-/// Another bucket in memory. All of them have the same name.
+/// Another store in memory. All these stores have the same bucket name.
 fn bucket(world: &World) -> Arc<MemoryStore> {
     Arc::new(MemoryStore::new(world.clock.clone()).with_min_part_size(1))
 }
@@ -44,7 +45,8 @@ async fn moved_to(world: &World, name: &str, bucket: &Arc<MemoryStore>) -> World
     restarted(world, change).await
 }
 
-/// The same service after a restart. It writes the marker of a new location before the first upload.
+/// The same service after a restart. It writes the marker of a new location before the first
+/// upload.
 async fn restarted(world: &World, change: impl FnOnce(&mut App)) -> World {
     let world = world.restarted(change).await;
     world.app.register_locations().await.unwrap();
@@ -77,15 +79,15 @@ async fn locations(world: &World) -> Vec<(i32, String, String)> {
     all.into_iter().map(name).collect()
 }
 
-/// What a run did that it must not do because of a change of the configuration.
+/// The counters that must be zero if the only change was one of the configuration.
 fn harm(run: &Run) -> [u64; 6] {
     let c = &run.counters;
     assert_eq!(run.status, RunStatus::Succeeded, "{:?}", run.error);
     [c.missing, c.orphans, c.strays, c.foreign, c.rejected, c.errors]
 }
 
-/// Uploads in each state before the change, and everything that may happen to them after it. `old` is
-/// the bucket before it, `new` after it.
+/// Creates uploads in each state, changes the location of their policy with `after`, and checks all
+/// use cases for them. `old` is the store before the change, `new` the store after it.
 async fn old_files_work_after(
     before: World,
     after: impl AsyncFnOnce(&World) -> World,
@@ -147,7 +149,7 @@ async fn old_files_work_after(
     assert_eq!(old_keys.len(), 6);
     assert!(new.keys().contains(&fresh.key.to_string()));
 
-    // An object that is lost at the former location is noticed there.
+    // An audit notices that an object at the former location is missing.
     old.delete(verified.key.as_str()).await.unwrap();
     world.pass(TimeDelta::seconds(1));
     let audit = world.reconcile(Mode::Audit).await;
@@ -208,7 +210,7 @@ async fn a_former_location_without_open_uploads_adds_no_shard_to_an_incremental_
     let verified = world.upload().await;
     put(&world.store, &verified, 1).await;
     confirmed(&world, &verified).await;
-    // No URL can store anything any more.
+    // All URLs have expired, so no more bytes can arrive.
     world.pass(TimeDelta::days(2));
     let world = moved_to(&world, "other", &bucket(&world)).await;
     let run = world.reconcile(Mode::Incremental).await;
@@ -238,7 +240,7 @@ async fn processes_that_register_locations_at_the_same_time_agree_about_their_nu
     known.sort_by(|a, b| a.1.cmp(&b.1));
     let stores: Vec<_> = known.iter().map(|(_, store, _)| store.as_str()).collect();
     assert_eq!(stores, ["default", "other", "third"]);
-    // A process that read the locations before finds a row of a location that was added later.
+    // A process finds an upload at a location that was added after it had read the locations.
     let upload =
         processes[1].create_upload(&world.owner, NewUpload::default()).await.unwrap().upload;
     assert_ne!(upload.location, LocationNumber(0));
@@ -453,7 +455,7 @@ async fn a_configuration_that_changes_together_with_the_version_creates_no_orpha
     let upload = world.upload().await;
     put(&world.store, &upload, 1).await;
     confirmed(&world, &upload).await;
-    // As an older version leaves it.
+    // Like after an upgrade: older versions do not record locations.
     world.execute("DELETE FROM locations").await;
     let new = bucket(&world);
     let change = |app: &mut App| {
@@ -514,7 +516,8 @@ async fn the_marker_proves_that_a_former_store_has_only_another_name() {
     let new = bucket(&world);
     let moved = moved_to(&world, "other", &new).await;
     moved.app.check_buckets().await.unwrap();
-    // The section `default` is gone. `other` has a bucket of the same name, and a marker of its own.
+    // The section `default` is removed from the configuration. `other` has the same bucket name,
+    // but another marker.
     let without = moved.restarted(|app| drop(app.stores.remove("default"))).await;
     without.app.register_locations().await.unwrap();
     let error = without.app.upload_file(&world.owner, upload.id).await.unwrap_err();
@@ -524,7 +527,7 @@ async fn the_marker_proves_that_a_former_store_has_only_another_name() {
     assert_eq!(file(&renamed, &upload).await, mp3(900, 1));
     let stores: Vec<_> = locations(&renamed).await.into_iter().map(|(_, store, _)| store).collect();
     assert_eq!(stores, ["archive", "other"]);
-    // A process that still has the old name keeps it.
+    // A process that still has the old configuration works with the old name.
     moved.reconcile(Mode::Incremental).await;
     assert_eq!(file(&moved, &upload).await, mp3(900, 1));
     renamed.pass_the_deadline();

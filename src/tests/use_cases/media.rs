@@ -29,7 +29,7 @@ fn settings(rules: MediaRules) -> MediaInspection {
     }
 }
 
-/// A world whose policy takes any file and has the inspector.
+/// A world whose policy allows any file and has the inspector.
 async fn world_with(settings: MediaInspection) -> World {
     World::with(|policy| {
         any_file(policy);
@@ -158,7 +158,7 @@ async fn a_file_that_takes_too_long_follows_on_error() {
     }
 }
 
-/// An `ID3v2.3` tag of `len` bytes with a picture, before frames of sound.
+/// An MP3 file that begins with an `ID3v2.3` tag of `len` bytes with a picture.
 fn tagged(len: u32) -> Vec<u8> {
     let size = [21, 14, 7, 0].map(|shift| u8::try_from((len - 10) >> shift & 0x7f).unwrap());
     let frame_len = len - 20;
@@ -213,7 +213,7 @@ async fn files_from_before_the_inspector_are_inspected_by_a_backfill() {
     }
     assert_eq!(facts(&world.get(song.id).await)["duration_seconds"], 1.541);
     assert_eq!(world.get(text.id).await, text, "it is not a media file");
-    // `on_error` is for new files.
+    // `on_error` applies only to new files, so this file stays as it is.
     let hurried = MediaInspection {
         timeout: Duration::ZERO,
         on_error: Fallback::Reject,

@@ -1,3 +1,5 @@
+//! Migrations in both directions, and what they do to existing rows.
+
 use chrono::Datelike as _;
 use futures_util::future::join_all;
 use sea_orm::{ConnectionTrait as _, DbBackend, EntityTrait as _};
@@ -46,7 +48,7 @@ async fn a_newer_schema_alone_decides_whether_this_version_runs() {
     assert!(matches!(db.migrate_down(1).await, Err(DbError::NewerSchema)));
     assert_eq!((db.migrations().await.unwrap(), database.level().await), (before, own + 1));
 
-    // A newer version that this version can't work with.
+    // This version can't work with the schema of the newer version.
     database.set_levels(own + 1, own + 1).await;
     let schema = db.schema().await.unwrap();
     assert_eq!(schema, Schema::TooNew { min_level: own + 1 });
@@ -79,7 +81,8 @@ async fn files_of_tracks_become_attachments_and_back_without_loss() {
         if postgres { format!("'{uuid}'::uuid") } else { format!("x'{}'", uuid.simple()) }
     };
     let at = "'2026-01-01T00:00:00+00:00'";
-    // Three tracks: with a file and a newer pending upload, without uploads, and a deleted one.
+    // The first track has a file and a newer pending upload, the second one has no uploads. Upload
+    // 13 belonged to a track that was deleted.
     for (track, sequence, latest, bound) in [
         (uuid(1), 3, uuid(12), format!("{}, 1", uuid(11))),
         (uuid(2), 1, "NULL".to_owned(), "NULL, NULL".to_owned()),
@@ -137,13 +140,13 @@ async fn files_of_tracks_become_attachments_and_back_without_loss() {
     down_before(&db, "m20261130_000024").await;
     let (tracks, uploads) = (rows(tracks).await, rows(uploads).await);
     assert_eq!(tracks, before.0);
-    // If the track of an upload is gone, its number has no meaning.
+    // The number of an upload is dropped if its track was deleted.
     let left = ["k11 track 1", "k12 track 2", "k13 - -", "k14 - -"];
     assert_eq!(uploads, left);
     connection.close().await.unwrap();
 }
 
-/// Reverts all migrations from this one on.
+/// Reverts this migration and all later ones.
 async fn down_before(db: &Db, step: &str) {
     let steps = db.migrations().await.unwrap();
     let first = steps.iter().position(|(name, _)| name.as_str() >= step).unwrap();
@@ -233,7 +236,8 @@ async fn markers_of_a_version_without_laps_survive_the_migration_both_ways() {
     let found = db.markers().find(location, |store| !store.is_empty()).await.unwrap();
     let before = Remembered { written: true, ..Remembered::default() };
     assert_eq!(found, Some((String::new(), before)));
-    // Two stores of the newer version become one record of the older version.
+    // The older version has one record for a bucket and prefix, and none for a marker that was not
+    // written yet.
     db.markers().record_written(location, SystemClock.now()).await.unwrap();
     db.markers()
         .begin_first(MarkerLocation { prefix: "q/", ..location }, SystemIds.uuid())

@@ -1,4 +1,5 @@
-//! The use cases on a real database.
+//! Tests of the use cases and of reconciliation, on a real database and mostly with a store in
+//! memory.
 
 mod aborts;
 mod adopting;

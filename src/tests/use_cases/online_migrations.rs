@@ -38,7 +38,7 @@ async fn an_index_is_built_while_the_table_is_written() {
     beside_writes(&db, &other, "CREATE INDEX", build).await;
     assert!(is_valid(&db, name).await);
 
-    // The result of a failed build.
+    // A failed build leaves an invalid index. It is built again.
     let spoil =
         format!("UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{name}'::regclass");
     db.execute_unprepared(&spoil).await.unwrap();
@@ -50,8 +50,8 @@ async fn an_index_is_built_while_the_table_is_written() {
     assert!(!is_valid(&db, name).await);
 }
 
-/// Runs a change that waits for an open transaction of `other`. Other transactions write in the
-/// meantime.
+/// Runs a change that waits for an open transaction of `other`, and checks that another transaction
+/// can write while the change waits.
 async fn beside_writes(
     db: &DatabaseConnection,
     other: &DatabaseConnection,

@@ -17,7 +17,7 @@ use super::sharing::with_uploads;
 use crate::support::mp3;
 use crate::support::world::World;
 
-/// Rows, and plans over all of them.
+/// A world with rows of uploads, and the plans of an incremental run for them.
 struct Plans {
     world: World,
     policy: Policy,
@@ -45,12 +45,12 @@ impl Plans {
         assert!(self.world.app.db.uploads().create_ended(&upload).await.unwrap());
     }
 
-    /// The number of rows in a range. They are copies of the template, which is not open.
+    /// 1 if the range contains the row of the template, which is not open, otherwise 0.
     fn template_in(&self, range: &KeyRange) -> usize {
         usize::from(range.contains(&self.template.key.to_string()))
     }
 
-    /// The requests for each part, and the number of statements to plan them.
+    /// The plan for each part of the prefix, and the number of statements that planning needed.
     async fn all(&self) -> (Vec<PartPlan>, u64) {
         self.plans_of(self.policy.prefix.whole()).await
     }
@@ -119,14 +119,15 @@ async fn every_open_row_is_planned_exactly_once() {
     let (parts, statements) = plans.all().await;
     assert_eq!((parts.len(), statements), (Shard::all().count(), 1));
     assert_eq!(parts.into_iter().flat_map(|next_plan| next_plan.heads).collect::<Vec<_>>(), open);
-    // More rows than one statement reads: within a shard, across the end of one, and in the last.
+    // More rows than one statement reads: within a shard, across the end of a shard, and in the
+    // last shard.
     for (shard, count) in [(0, 640), (1, 20), (4, 501), (5, 1), (15, 503)] {
         add(&mut open, shard, count).await;
     }
     let whole = plans.policy.prefix.whole();
     let upper = KeyRange { after: Some("tracks/8".into()), ..whole.clone() };
     let middle = KeyRange { until: Some("tracks/8".into()), ..whole.resumed_after("tracks/4") };
-    // Like a run that continues after it was killed.
+    // The range of a run that continues after it was killed.
     let resumed = whole.resumed_after(&plans.key(5, 1));
     for range in [whole, upper, middle, resumed] {
         let (parts, _) = plans.plans_of(range.clone()).await;
@@ -162,7 +163,7 @@ async fn a_run_finalizes_even_if_a_listing_fails() {
     world.put(&removed, mp3(900, 1)).await;
     world.app.confirm_upload(&world.owner, removed.id).await.unwrap();
     world.app.delete_upload(&world.owner, removed.id).await.unwrap();
-    // On this store the whole prefix is one range.
+    // A store that can't start a listing after a key is listed as one range.
     let mut app = world.replica().await;
     let store = app.stores.get_mut("default").unwrap();
     let capabilities = Capabilities { start_after: false, ..(*store.capabilities).clone() };

@@ -148,7 +148,8 @@ async fn old_runs_findings_and_ended_uploads_are_pruned_except_the_newest_upload
     let none = Retention { findings: TimeDelta::days(40), ended: None, ..retention };
     assert_eq!(world.app.prune(none).await.unwrap(), Pruned::default());
     let pruned = world.app.prune(retention).await.unwrap();
-    // A run, its two deletions, and one upload. The orphan was seen again.
+    // `findings` counts the old run and its two findings about deletions. The finding of the orphan
+    // stays, because the young run saw it again.
     assert_eq!(pruned, Pruned { findings: 3, ended: 1, ..Pruned::default() });
     assert!(world.app.db.runs().find(old.id).await.unwrap().is_none());
     assert_eq!(world.findings(&young).await.len(), 1);

@@ -1,3 +1,5 @@
+//! What audits and incremental runs find and change.
+
 use chrono::TimeDelta;
 use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::domain::run::{Counters, Mode, RunRequest, RunStatus, Trigger};
@@ -180,7 +182,7 @@ async fn in_a_bucket_without_its_marker_absences_are_ignored_and_nothing_is_dele
     world.reconcile(Mode::Audit).await;
     world.pass(TimeDelta::seconds(1));
     world.app.delete_upload(&world.owner, removed.id).await.unwrap();
-    // The bucket of another environment: it has one object and the marker of another database.
+    // Like the bucket of another environment: it has no marker, or the marker of another database.
     for key in world.store.keys() {
         if key != removed.key.as_str() {
             world.store.delete(&key).await.unwrap();
@@ -221,7 +223,7 @@ async fn only_one_run_of_a_mode_and_policy_is_active_at_a_time() {
     let first = world.reconciler.start(request()).await.unwrap();
     let second = world.reconciler.start(request()).await;
     assert!(matches!(second, Err(StartError::Held(id)) if id == first.run.id));
-    // A run of the other mode is active at the same time.
+    // A run of the other mode can be active at the same time.
     let beside = world.reconcile(Mode::Incremental).await;
     assert_eq!(beside.status, RunStatus::Succeeded, "{:?}", beside.error);
     gate.open();
@@ -268,8 +270,8 @@ async fn a_store_error_on_one_object_does_not_affect_the_others() {
         let upload = world.upload().await;
         world.put(&upload, mp3(900, seed)).await;
     }
-    // The first HEAD is for the marker.
     world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await;
+    // This fails the first read of the run, which may be that of the marker.
     world.store.fail_next(Operation::Read, 1, || StoreError::Unavailable("down".into()));
     let run = world.reconcile(Mode::Audit).await;
     assert!(run.counters.errors <= 1);

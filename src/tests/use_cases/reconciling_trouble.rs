@@ -80,7 +80,7 @@ async fn pending_uploads_do_not_expire_in_a_foreign_bucket() {
     world.reconcile(Mode::Incremental).await;
     world.put(&arrived, mp3(900, 1)).await;
     world.store.delete("tracks/.instance").await.unwrap();
-    // Before the deadline an absence changes nothing, so nothing is unverified.
+    // Before the deadline, the absence of an object changes nothing, so the run does not stop.
     assert_eq!(world.reconcile(Mode::Incremental).await.status, RunStatus::Succeeded);
     assert_eq!(world.get(arrived.id).await.status(), Status::Uploaded);
     world.pass_the_deadline();
@@ -124,7 +124,7 @@ async fn audits_abort_abandoned_multipart_uploads() {
     let young = world.reconcile(Mode::Audit).await;
     assert_eq!(young.counters.aborted_multipart, 0, "within the grace");
     world.pass(TimeDelta::minutes(20));
-    // The time of its newest part counts, not that of its creation.
+    // The age of a multipart upload counts from its newest part.
     let busy = begin("tracks/e/0190a6f2-7b3c-7def-8123-456789abcdee").await;
     world.pass(TimeDelta::minutes(10));
     let part = Bytes::from_static(b"part");

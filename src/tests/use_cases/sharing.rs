@@ -131,7 +131,7 @@ async fn a_process_that_lost_the_lease_of_a_shard_writes_nothing() {
     assert_eq!(world.get(upload.id).await.status(), Status::Uploaded);
     assert_eq!(world.findings(&run).await.len(), 1);
     assert_eq!(world.shards(run.id).await[0].cursor.as_deref(), Some("tracks/0"));
-    // If another writer was first, it writes nothing either.
+    // If another writer has changed the upload first, the holder writes nothing.
     let raced = db.shards().save(&theirs, LEASE, vec![change()], now, |_| progress.clone()).await;
     assert!(matches!(raced.unwrap(), Batch::Raced(lost) if lost == [0]));
     assert_eq!(world.findings(&run).await.len(), 1);

@@ -1,3 +1,5 @@
+//! Tracks: their uploads, their file, direct uploads and lists.
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -168,8 +170,8 @@ async fn a_direct_upload_stores_exactly_its_bytes_in_one_put_or_in_parts() {
         assert_eq!(track.status, Some(Status::Uploaded), "{size}");
         let facts = upload.state.facts().unwrap();
         assert_eq!(facts.size, size as u64);
-        // A file in one piece is recorded with SHA-256, which is stronger. A file in parts is recorded
-        // with CRC-64/NVME, because the store keeps that checksum for it.
+        // A file that is stored by one PUT is recorded with SHA-256, which is stronger. A file in
+        // parts is recorded with CRC-64/NVME, because the store has this checksum for it.
         let algorithm = if size <= 4096 { Algorithm::Sha256 } else { Algorithm::Crc64nvme };
         assert_eq!(facts.checksum, Some(Checksum::of(algorithm, &file)), "{size}");
         let stored = world.store.read(upload.key.as_str(), 0..size as u64 + 9, &facts.etag).await;

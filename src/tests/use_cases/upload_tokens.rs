@@ -165,7 +165,7 @@ async fn an_expired_token_creates_nothing_and_its_uploads_continue_until_their_d
     assert_eq!(world.app.list_uploads(by, &page()).await.unwrap().items.len(), 1);
     world.app.upload_file(by, upload.id).await.unwrap();
 
-    // The longest deadline of its uploads.
+    // The latest possible deadline of its uploads has passed.
     let policy = world.policy();
     world.clock.advance(policy.max_url_ttl + policy.grace);
     let ended = identify(&world.app, &issued).await.unwrap_err();

@@ -1,3 +1,5 @@
+//! Creating, confirming, renewing and deleting uploads.
+
 use std::time::Duration;
 
 use chrono::TimeDelta;

@@ -1,4 +1,4 @@
-//! The current signing key, and its credentials, which are requested rarely from their provider.
+//! Caches the signing key of the day and its credentials, so that their provider is called rarely.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,8 +18,8 @@ use crate::domain::clock::Timestamp;
 const REFRESH_AHEAD: TimeDelta = TimeDelta::minutes(5);
 /// The interval of requests to a provider that has no new credentials yet, or that fails.
 const RETRY_AFTER: TimeDelta = TimeDelta::seconds(30);
-/// The lifetime of credentials without an expiry. They may be rotated too (a file or an environment
-/// that is reloaded). This is the default of the AWS SDKs.
+/// The time after which credentials without an expiry are requested again, because they may be
+/// rotated too (for example in a file). This is the default of the AWS SDKs.
 const UNTIMED_LIFE: TimeDelta = TimeDelta::minutes(15);
 
 /// A key, and the time until which its signatures can be used.
@@ -87,8 +87,8 @@ impl Keys {
                 }
                 // The old credentials are still valid: signing continues while the provider fails.
                 (Err(error), Some(old)) if old.lives(now) => {
-                    tracing::warn!(error = %error, "no new credentials for signing; the old ones \
-                        are used");
+                    tracing::warn!(error = %error, "there are no new credentials for signing; \
+                        the current ones are used until they expire");
                     self.current(old.credentials.clone(), now, now + RETRY_AFTER)
                 }
                 (Err(error), _) => return Err(SignError::Credentials(error.into())),
@@ -129,7 +129,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns credentials that expire one hour after the previous ones, and fails on demand.
+    /// Returns credentials that expire one hour after the previous ones, and fails after `limit`
+    /// calls.
     #[derive(Debug)]
     struct Hourly {
         refresh: AtomicI64,
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_provider_in_trouble_stops_signing_only_when_the_credentials_end() {
+    async fn signing_continues_until_the_credentials_expire_if_the_provider_fails() {
         let (provider, keys) = keys(1);
         let at = |minute| start() + TimeDelta::minutes(minute);
         keys.at(at(0)).await.unwrap();
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn credentials_that_have_ended_already_sign_nothing() {
+    async fn expired_credentials_sign_nothing() {
         let (_, keys) = keys(1);
         let late = start() + TimeDelta::hours(2);
         assert!(matches!(keys.at(late).await, Err(SignError::CredentialsExpired)));

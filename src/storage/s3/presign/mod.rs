@@ -2,9 +2,9 @@
 //!
 //! If nothing is declared, only the host is signed, and a plain `curl -T FILE URL` works.
 //!
-//! To add a kind of request: an [`Operation`], whose headers and query parameters `Presigner::sign`
-//! collects, a case in `oracle_tests.rs` against the AWS libraries, and
-//! a case in the contract suite, which tries it on real servers.
+//! To add a kind of request: add an [`Operation`], and collect its headers and query parameters in
+//! `Presigner::sign`. Then add a case to `oracle_tests.rs`, which compares signatures with the AWS
+//! libraries, and a case to the contract suite, which sends the request to real servers.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

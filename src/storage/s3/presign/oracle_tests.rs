@@ -174,7 +174,7 @@ fn oracle(world: &World, signed: &SignedRequest, content_length: Option<u64>) ->
         .build()
         .unwrap()
         .into();
-    // The service's own parameters come first and end with the list of headers.
+    // aws-sigv4 adds the `X-Amz-` parameters itself.
     let (bare, query) = signed.url.split_once('?').unwrap();
     let own: Vec<_> = query.split('&').filter(|pair| !pair.starts_with("X-Amz-")).collect();
     let url = if own.is_empty() { bare.to_owned() } else { format!("{bare}?{}", own.join("&")) };
@@ -222,7 +222,7 @@ proptest! {
     }
 
     #[test]
-    fn all_else_is_signed_as_aws_sigv4_signs_it(
+    fn other_requests_are_signed_as_aws_sigv4_signs_them(
         world in worlds(),
         options in options(),
         text in "\\PC{0,40}",

@@ -176,8 +176,8 @@ pub(super) fn time_stamp(at: Timestamp) -> String {
 }
 
 /// Prepares a key as HMAC does (RFC 2104): a key that is longer than a block is replaced by its
-/// hash, and then zeros fill the block. Done here, because a key of exactly one block can't be
-/// refused.
+/// hash, and then zeros fill the block. Done here, because creating a MAC from exactly one block
+/// cannot fail.
 fn keyed(key: &[u8]) -> HmacSha256 {
     let mut block = [0; 64];
     if key.len() <= block.len() {
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_does_not_show_itself() {
+    fn debug_output_of_a_key_has_no_secret() {
         let day = NaiveDate::from_ymd_opt(2026, 11, 23).unwrap();
         let key = DayKey::derive("AKID", "hidden-secret", Some("hidden-token"), "us-east-1", day);
         assert!(!format!("{key:?}").contains("hidden"));

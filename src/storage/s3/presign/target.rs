@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_clients_would_fold_is_refused() {
+    fn a_key_that_clients_would_change_is_refused() {
         let target = target("http://s3", "music", true).unwrap();
         assert_eq!(target.object_url("a/../b"), Err(KeyError::DotSegment));
         assert_eq!(target.object_url(""), Err(KeyError::Length));

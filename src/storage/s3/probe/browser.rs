@@ -86,7 +86,7 @@ impl Prober<'_> {
         self.client_cors(&uploads).await
     }
 
-    /// Checks the requests of a client as its preflights ask for them, and whether it may read the
+    /// Checks whether preflights allow a client's requests, and whether the client may read the
     /// headers that it needs.
     pub(super) async fn client_cors(&self, client: &BrowserClient<'_>) -> Step<Check> {
         if client.requests.is_empty() {

@@ -58,8 +58,8 @@ pub async fn probe(
     report
 }
 
-/// Probes a store that has another protocol than S3. Most of its capabilities are documented; the
-/// others are those of the account and the container.
+/// Probes a store that has another protocol than S3. Most capabilities are taken from the
+/// documentation. The probe finds those that depend on the account and the container.
 pub(in crate::storage) async fn probe_documented(
     store: &Store,
     http: &HttpClient,
@@ -78,7 +78,7 @@ pub(in crate::storage) async fn probe_documented(
     report
 }
 
-/// Only the CORS check, to be repeated after the rules have changed.
+/// Runs only the CORS check, to repeat it after the rules have changed.
 pub async fn cors(
     store: &Store,
     http: &HttpClient,
@@ -242,7 +242,7 @@ impl Prober<'_> {
         Ok(())
     }
 
-    /// The checks whose requests are those of every kind of store.
+    /// Runs the checks whose requests every kind of store supports.
     async fn run_documented(&mut self) -> Step<()> {
         self.endpoint().await?;
         self.public_endpoint().await?;
@@ -322,7 +322,7 @@ impl Prober<'_> {
         };
         let offset = date.to_utc() - self.clock.now();
         let saw = format!("the store's clock differs by {} s", offset.num_seconds());
-        let mend = "Set both clocks by NTP: stores refuse signatures that are 15 minutes off.";
+        let mend = "Synchronise both clocks with NTP: stores refuse a difference of 15 minutes.";
         if offset.abs() <= GOOD_SKEW {
             Check::pass("clock", saw)
         } else if offset.abs() < MAX_CLOCK_SKEW {

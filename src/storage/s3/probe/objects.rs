@@ -9,7 +9,7 @@ use crate::storage::signer::{PostRequest, PutRequest, SignError};
 const BODY: &[u8] = b"probe";
 
 impl Prober<'_> {
-    /// Checks whether the store encrypts an object with its own key.
+    /// Checks whether the store encrypts an object with the store's own key.
     pub(super) async fn sse(&self) -> Step<Check> {
         let key = self.key("sse");
         let object = ObjectSettings { sse: Some(Sse::Aes256), ..ObjectSettings::default() };
@@ -68,7 +68,7 @@ impl Prober<'_> {
         let key = self.key(&format!("object_{policy}_form"));
         let request = PostRequest { object: object.clone(), ..PostRequest::default() };
         let signed = self.store.signer.post(&key, &request, self.clock.now(), EXPIRES_IN).await;
-        // No client of this kind of store gets a form.
+        // This kind of store has no form uploads, so no client gets a form.
         let Some(signed) = (match signed {
             Err(SignError::Unsupported(_)) => None,
             signed => Some(signed?),

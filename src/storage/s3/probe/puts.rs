@@ -22,7 +22,8 @@ const REFUSED: &str = "No URL is signed with this header, and requests with writ
                        refused. A URL can be used again until it expires. Before a download is \
                        signed, the object is compared with the verified one. Keep url_ttl short.";
 
-const ON_ARRIVAL: &str = "Nothing is lost: it is verified on arrival, after the transfer.";
+const ON_ARRIVAL: &str =
+    "Nothing is lost: the service verifies the value on arrival, after the transfer.";
 
 const CHECKSUM_DEMANDED: &str = "The bucket accepts only PUTs with a checksum, because it has a \
                                  default retention (object lock). Use a bucket without \
@@ -93,7 +94,7 @@ impl Prober<'_> {
             found => {
                 let size = found.map(|meta| meta.size);
                 let saw = format!("after a presigned PUT, HEAD shows the size {size:?}");
-                let mend = "Do endpoint and public_endpoint lead to the same bucket?";
+                let mend = "Check that endpoint and public_endpoint lead to the same bucket.";
                 Err(Check::fail("presigned_put", saw, mend).into())
             }
         }
@@ -162,7 +163,8 @@ impl Prober<'_> {
         let key = self.key("once");
         let first = self.put(&key, &options, RIGHT).await?;
         let before = self.etag(&key).await?;
-        // Without the header, the same request was accepted (`presigned_put`).
+        // The same request was accepted without the header (`presigned_put`), so the header is the
+        // reason.
         let is_condition = first.is_refusal() || first.status == 501;
         if is_condition && !matches!(first.status, 408 | 429) && before.is_none() {
             self.learn(|can| can.refuses_if_none_match = true);

@@ -1,5 +1,5 @@
-//! The model of a world with inspectors: which bytes were stored, and what each inspector said of
-//! them.
+//! The model of a world with inspectors: which bytes were stored, and the verdict of each inspector
+//! about them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ struct Life {
     /// All bytes that were ever stored.
     ever: Vec<Bytes>,
     current: Option<Bytes>,
-    /// The ETags of bytes that were served: other bytes are `overwritten` then.
+    /// The ETags of bytes that were served. Other bytes are then rejected as `overwritten`.
     served: BTreeSet<String>,
     status: Option<Status>,
 }

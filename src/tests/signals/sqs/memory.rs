@@ -147,7 +147,11 @@ async fn while_the_store_is_down_only_the_messages_that_need_it_are_postponed() 
     assert_eq!(batch, Batch { handled: 1, poison: 0, postponed: 1 });
     assert_eq!(*fake.deleted.lock().unwrap(), [test_event().to_string()]);
     let postponed = fake.postponed.lock().unwrap().clone();
-    assert_eq!(postponed, [(message.to_string(), Duration::from_secs(20))], "its third receipt");
+    assert_eq!(
+        postponed,
+        [(message.to_string(), Duration::from_secs(20))],
+        "the pause after its third receipt"
+    );
     fake.send(&message);
     assert_eq!(worker.handle_batch().await.unwrap().handled, 1);
     assert_eq!(world.get(upload.id).await.status(), Status::Uploaded);

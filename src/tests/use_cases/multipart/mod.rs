@@ -117,7 +117,7 @@ async fn auto_is_multipart_from_the_threshold_on_and_a_put_below_it() {
     }
 }
 
-/// Azure's limits, and a policy with the largest values of the configuration.
+/// The store has the limits of Azure, and the policy has the largest values that can be configured.
 #[tokio::test]
 async fn a_store_with_lower_limits_gets_parts_that_it_accepts() {
     let (put, part) = (5000 << 20, 4000 << 20);

@@ -91,7 +91,7 @@ async fn a_deleted_upload_leaves_nothing_and_its_writer_stops() {
     let result = world.app.end_tus(&world.owner, id).await;
     assert!(matches!(result, Err(AppError::Tus(TusError::Ended(Status::Cancelled)))));
     assert_eq!(refused(send(&world, id, 0, b"x").await), TusError::Ended(Status::Cancelled));
-    // An audit finds what the writer saved after that.
+    // An audit deletes what the writer saved after the end of the upload.
     world.pass(TimeDelta::hours(1));
     let run = world.reconcile(Mode::Audit).await;
     assert_eq!(run.status, RunStatus::Succeeded, "{run:?}");
@@ -153,7 +153,7 @@ async fn an_audit_keeps_tails_that_are_needed_and_deletes_the_others() {
     assert_eq!(tails(&world).len(), 3, "the upload is pending");
     send(&world, id, PART + 30, &file[PART + 30..]).await.unwrap();
     assert_eq!(tails(&world), [puts[1].clone()], "the end of the upload finds all of its tails");
-    // A writer stores a tail one hour late.
+    // A slow writer stores a tail after the end of the upload.
     world.store.put(&puts[0], Bytes::from_static(b"x"), &PutOptions::default()).await.unwrap();
     world.reconcile(Mode::Audit).await;
     assert_eq!(tails(&world).len(), 2, "the audit ignores an object this young");

@@ -36,7 +36,7 @@ enum How {
     Spoiled,
     /// It starts at a wrong offset.
     Elsewhere,
-    /// It requests the offset.
+    /// It only asks for the offset.
     Head,
     /// The store fails the next call.
     Failing(Operation),
@@ -137,7 +137,7 @@ async fn mix(
             is_complete(world, id, file).await;
             return Ok(());
         }
-        // A client does the same after each failure.
+        // After a failure, a client asks for the offset too.
         let now = resume(app, world, id).await.unwrap();
         let before = stored;
         stored = to_usize(now.stored);

@@ -1,4 +1,5 @@
-//! Uploads that are received in pieces, with any division, any writers and any failures.
+//! Uploads that the service receives in pieces: pieces of any size, several processes that write,
+//! and failures at any time.
 
 use bytes::Bytes;
 use chrono::TimeDelta;
@@ -85,7 +86,7 @@ fn to_usize(size: u64) -> usize {
     usize::try_from(size).unwrap()
 }
 
-/// The keys of the tails.
+/// The keys of the tails: objects with stored bytes that are too few for a part.
 fn tails(world: &World) -> Vec<String> {
     world.store.keys().into_iter().filter(|key| key.contains("/.tails/")).collect()
 }

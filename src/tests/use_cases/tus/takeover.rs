@@ -61,7 +61,7 @@ async fn a_newer_request_keeps_all_bytes_of_a_writer_that_hangs_in_another_proce
         began.elapsed()
     );
     assert_eq!(hung.await.unwrap(), Err(TusError::Busy));
-    // Now a PATCH takes over instead of a HEAD, in the other process.
+    // Now the writer hangs in the other process, and a PATCH takes over instead of a HEAD.
     let offset = 2 * PART + 77;
     let hung = hang(&world, other.clone(), id, offset, file[offset..offset + 50].to_vec()).await;
     let stored = offset as u64 + 50;
