@@ -1,7 +1,7 @@
 //! Reads the rows that a run finalizes: due deletions, and uploads that were not attached in time.
 
 use entity::upload::{self, Column};
-use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait as _, Condition, EntityTrait as _, Order, QueryFilter as _, QueryOrder as _,
     QuerySelect as _, Select,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use entity::upload::{self, Column};
-use sea_orm::sea_query::{Expr, Query, SelectStatement, UnionType};
+use sea_orm::sea_query::{Expr, ExprTrait as _, Query, SelectStatement, UnionType};
 use sea_orm::{
     ColumnTrait as _, Condition, ConnectionTrait as _, EntityTrait as _, Order, QueryFilter as _,
     QueryOrder as _, QuerySelect as _, Select,
