@@ -352,7 +352,7 @@ mod tests {
         }
 
         #[test]
-        fn a_tail_gives_back_its_upload_and_is_below_the_prefix(id: u128, writer in 0..i64::MAX) {
+        fn the_upload_is_parsed_from_the_key_of_its_tail(id: u128, writer in 0..i64::MAX) {
             let id = UploadId(Uuid::from_u128(id));
             let tail = prefix().key(id).tail(writer).unwrap();
             prop_assert_eq!(prefix().parse_tail(&tail), Some(id));

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn each_state_with_and_without_its_object_before_and_after_the_deadline() {
+    fn each_state_has_one_action_with_and_without_its_object_before_and_after_the_deadline() {
         use Action::{Delete, Nothing, ProveAbsent, Verify};
         let policy = tracks();
         let known = facts("a").etag;
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_final_row_deletes_when_due_and_records_later_bytes() {
+    fn the_object_of_a_final_row_is_deleted_when_due_and_later_bytes_are_marked_due() {
         let mut row = UploadSummary::from(&upload_in(Status::Rejected));
         assert_eq!(decide_both(&row, &listed("a"), at(10), &tracks()), Action::Delete);
         row.deletion = Deletion { after: Some(at(10)), done: Some(at(11)) };

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_the_largest_size_fits_into_the_numbers_that_are_left() {
+    fn a_file_of_the_largest_size_fits_into_the_remaining_part_numbers() {
         assert_eq!(least_part(LEAST, MAX_PART_SIZE, 1 << 30, 1), LEAST);
         let whole = 5 << 40;
         let least = least_part(LEAST, MAX_PART_SIZE, whole, 1);
