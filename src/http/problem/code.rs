@@ -184,7 +184,7 @@ impl Code {
                 S::FORBIDDEN,
                 "The upload token is used up",
                 None,
-                "The upload token has created as many uploads as its `max_uploads` allows. Cancelled ones count too. Ask its back end for a new token.",
+                "The upload token has created as many uploads as its `max_uploads` allows. Cancelled uploads count too. Request a new token from the back end that issued this one.",
             ),
             Self::Signature => row(
                 "signature",
@@ -387,7 +387,7 @@ impl Code {
                 S::SERVICE_UNAVAILABLE,
                 "The store of the file is not configured",
                 Some(60),
-                "The file is in a store that its policy used before, and that is no longer configured. The detail names the store. Its operator must configure it again. Nothing is lost.",
+                "The file is in a store that its policy used before, and that is no longer configured. The detail names the store. The operator of this service must configure the store again. The file is not lost.",
             ),
         }
     }
