@@ -1,4 +1,5 @@
-//! The table of all states and events, and random walks through it.
+//! Tests of the state machine: a table of all pairs of a state and an event, and random sequences
+//! of events.
 
 use chrono::{DateTime, TimeDelta};
 use proptest::prelude::*;
@@ -130,7 +131,7 @@ fn refuses(etag: &str) -> Event {
     Event::Inspected(inspected(etag, Verdict::Reject("a virus".to_owned())))
 }
 
-/// Object `a` was copied from this location to location 2.
+/// The object with this ETag was copied from location `from` to location 2.
 fn relocation(from: i32, etag: &str) -> Event {
     Event::Moved(Relocation {
         from: LocationNumber(from),
@@ -141,7 +142,7 @@ fn relocation(from: i32, etag: &str) -> Event {
     })
 }
 
-/// The policy with inspectors.
+/// The policy `tracks` with these inspectors.
 fn with_inspectors(names: &[&str]) -> Policy {
     let inspect = names.iter().map(|name| InspectorName::new(*name)).collect();
     Policy { inspect, ..tracks() }

@@ -122,7 +122,7 @@ async fn a_change_that_writes_one_row_and_its_history_is_one_statement_on_postgr
         let before = db.statements();
         let saved = db.uploads().save(vec![arrive(&upload, &policy)], now).await.unwrap();
         let made = db.statements() - before;
-        // On SQLite, the row is locked and written, and its history is added.
+        // On SQLite, three statements lock the row, write it, and add its history.
         assert_eq!(made, if db.engine.is_postgres() { 1 } else { 3 });
         assert!(matches!(saved[..], [Saved::Done(_)]), "{saved:?}");
         let late = db.uploads().save(vec![expire(&upload, &policy)], now).await.unwrap();
