@@ -56,11 +56,11 @@ pub(crate) struct Fence<'a> {
 pub(crate) struct Outcome<'a> {
     /// The upload as it was read.
     pub before: &'a Upload,
-    /// The upload after the event, or why there is none.
+    /// The upload after the event, or why the event failed.
     pub after: Result<&'a Upload, &'a AppError>,
     /// Whether the event changes the upload.
     pub changed: bool,
-    /// Why the event, an absence, is withheld.
+    /// If the event is an absence that is withheld: why the bucket is not trusted.
     pub unverified: Option<&'a BucketIdentity>,
     /// The event.
     pub event: &'a Event,

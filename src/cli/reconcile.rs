@@ -85,8 +85,8 @@ enum ModeArg {
 pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
     if args.force {
         bail!(
-            "--force was replaced: --accept-damage N raises the damage limit to N, \
-             --adopt-bucket writes a lost marker again"
+            "--force was replaced: use --accept-damage N to raise the damage limit to N, or \
+             --adopt-bucket to write a missing marker again"
         );
     }
     if args.adopt && matches!(args.mode, ModeArg::Incremental) {

@@ -57,7 +57,8 @@ pub struct TusUploads<'a> {
     pub(in crate::db) renewals: &'a LeaseRenewals,
 }
 
-/// A lease to renew: the upload, the writer, and how long the lease lasts after the renewal.
+/// A lease to renew: the upload, the writer, and the minimum time that the lease lasts after the
+/// renewal. A batch of renewals uses the longest of its times.
 type Renewal = (UploadId, i64, Duration);
 
 /// Submits renewals to the task that writes them together in one commit. Each writer of a process
@@ -124,7 +125,7 @@ impl TusUploads<'_> {
         Ok(())
     }
 
-    /// Returns the upload, whichever request writes it.
+    /// Returns the upload. The caller does not need the lease.
     pub async fn find(self, id: UploadId) -> Result<Option<TusUpload>> {
         let row = tus::Entity::find_by_id(id.0).one(&self.engine.read).await?;
         row.map(TusUpload::try_from).transpose()

@@ -1,8 +1,8 @@
 //! Object keys, and the shards into which a listing is divided.
 //!
-//! A key is `{prefix}{shard}/{uuid}`: the UUID in lower case with hyphens, and its last hex digit
-//! as the shard. The last digit is random, so writes are spread over 16 prefixes, and the keys
-//! inside each prefix ascend with time.
+//! A key is `{prefix}{shard}/{uuid}`. The UUID is written in lower case with hyphens, and the shard
+//! is its last hex digit. This digit is random, so writes are spread over 16 shards. Inside a
+//! shard, the keys ascend with time.
 
 use std::fmt;
 
@@ -17,8 +17,8 @@ pub const SHARD_COUNT: u8 = 16;
 /// bucket belongs to.
 pub const MARKER_NAME: &str = ".instance";
 
-/// The folder, below a policy's prefix, of the tails of uploads that the service receives in
-/// pieces.
+/// The folder, below a policy's prefix, for tails: objects with received bytes that are too few for
+/// a part (see [`super::tus`]).
 const TAILS: &str = ".tails";
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -102,7 +102,7 @@ impl Prefix {
         let id_and_writer = key.strip_prefix(&self.0)?.strip_prefix(TAILS)?.strip_prefix('/')?;
         let (id, writer) = id_and_writer.split_once('/')?;
         let (id, writer): (UploadId, i64) = (id.parse().ok()?, writer.parse().ok()?);
-        // One spelling only.
+        // As in `parse_key`, only one spelling is valid.
         (self.key(id).tail(writer)? == key).then_some(id)
     }
 
@@ -123,8 +123,8 @@ impl fmt::Display for Prefix {
     }
 }
 
-/// The key of an upload's object. The row has the whole key, so that a later change of the
-/// configuration renames nothing.
+/// The key of an upload's object. The row contains the whole key, so a later change of the
+/// configured prefix does not affect it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey(String);
 
@@ -142,14 +142,14 @@ impl ObjectKey {
         prefix.parse_key(&self.0).map(|_| prefix)
     }
 
-    /// What the keys of the upload's tails begin with. `None` if the key is not one of this service.
+    /// The prefix of the keys of the upload's tails. `None` if the key is not one of this service.
     pub fn tails(&self) -> Option<String> {
         let (parent, id) = self.0.rsplit_once('/')?;
         let (prefix, _) = parent.rsplit_once('/')?;
         Some(format!("{prefix}/{TAILS}/{id}/"))
     }
 
-    /// The key of the tail that a writer saved.
+    /// The key of the tail that the writer with this number saved.
     pub fn tail(&self, writer: i64) -> Option<String> {
         Some(format!("{}{writer}", self.tails()?))
     }
@@ -187,7 +187,7 @@ impl Shard {
     }
 
     /// The keys of this shard. The ranges of all shards cover the prefix without gaps or overlaps:
-    /// the first begins with the prefix, the last ends with it.
+    /// the first has no lower bound, and the last has no upper bound.
     pub fn range(self, prefix: &Prefix) -> KeyRange {
         let next = Self(self.0 + 1);
         KeyRange {
@@ -223,8 +223,9 @@ impl KeyRange {
             && self.until.as_deref().is_none_or(|until| key <= until)
     }
 
-    /// The shards that have keys in the range, and possibly one more at each end. If the range is
-    /// not inside one prefix (rows of an older prefix may be there), returns all shards.
+    /// The shards that have keys in the range, and possibly one more at each end. Returns all
+    /// shards if a bound is missing or does not begin with the prefix, because queries for the rows
+    /// of such a range also return keys outside the prefix.
     pub fn shards(&self) -> impl Iterator<Item = Shard> {
         let ours = |bound: &Option<String>| {
             bound.as_ref().is_some_and(|bound| bound.starts_with(&self.prefix))
@@ -352,7 +353,7 @@ mod tests {
         }
 
         #[test]
-        fn a_tail_gives_back_its_upload_and_is_below_the_prefix(id: u128, writer in 0..i64::MAX) {
+        fn the_upload_is_parsed_from_the_key_of_its_tail(id: u128, writer in 0..i64::MAX) {
             let id = UploadId(Uuid::from_u128(id));
             let tail = prefix().key(id).tail(writer).unwrap();
             prop_assert_eq!(prefix().parse_tail(&tail), Some(id));

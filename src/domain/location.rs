@@ -1,12 +1,13 @@
-//! The places where a policy's objects are. The configuration says where new objects go; a change of
-//! it adds a location, and the objects of earlier uploads stay where they are.
+//! Locations: the store, bucket and prefix of a policy's objects. New objects are written to the
+//! configured location. If the configuration changes, a location is added, and the objects of
+//! earlier uploads remain at their location until they are moved.
 
 use std::fmt;
 
 use super::key::Prefix;
 use super::policy::PolicyName;
 
-/// The number of a location: it counts the locations of a policy from 0 on. Rows have it.
+/// The number of a location among those of its policy, from 0. The rows of uploads contain it.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LocationNumber(pub i32);
 
@@ -16,7 +17,7 @@ impl fmt::Display for LocationNumber {
     }
 }
 
-/// A place where a policy stores objects now, or did before.
+/// The current location of a policy's objects, or a former one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
     /// The policy.
@@ -27,6 +28,6 @@ pub struct Location {
     pub store: String,
     /// The store's bucket.
     pub bucket: String,
-    /// What the keys of the objects begin with.
+    /// The prefix of the objects' keys.
     pub prefix: Prefix,
 }

@@ -36,7 +36,7 @@ pub struct UploadSummary {
     pub late: bool,
     /// When its newest URL expires, if it is pending.
     pub url_expires_at: Option<Timestamp>,
-    /// When its object was verified, if the row has a version of it.
+    /// When its object was verified, if the object is still needed and the row has its version.
     pub version_recorded_at: Option<Timestamp>,
     /// The deletion of an unwanted object.
     pub deletion: Deletion,
@@ -71,12 +71,14 @@ pub enum Action {
     ProveAbsent,
     /// Delete the object: the row is final, and the deletion is due.
     Delete,
-    /// Record that bytes arrived for a row in a final state whose object was deleted.
+    /// Record that bytes arrived for a row in a final state that plans no deletion or whose object
+    /// was deleted. The new object is then due for deletion.
     MarkDue,
-    /// Look for a row at another location, and report the object: its key parses and has no row here.
+    /// The key is one of this service, and has no row at this location. Look for the row at the
+    /// other locations, and report the object.
     Rowless(UploadId),
-    /// Delete a tail if its upload has ended: a writer saved it too late, or failed before it was
-    /// recorded.
+    /// The object is a tail. Delete it if its upload has ended: the writer saved the tail too late,
+    /// or failed before it could record the tail.
     Tail(UploadId),
     /// Report an object whose key does not parse.
     Foreign,
@@ -144,7 +146,7 @@ fn has_new_version(row: &UploadSummary, object: &Listed, policy: &Policy) -> boo
 
 /// Decides on an object without a row. Rows are committed before the first byte is sent, so only
 /// a young object may belong to a row that was not yet read. `requested_at` is when the comparison
-/// started: its pages of rows may be that old. `prefix` is the one of the location.
+/// started: its pages of rows may be that old. `prefix` is the prefix of the location.
 pub fn decide_object(
     object: &Listed,
     requested_at: Timestamp,
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn each_state_with_and_without_its_object_before_and_after_the_deadline() {
+    fn each_state_has_one_action_with_and_without_its_object_before_and_after_the_deadline() {
         use Action::{Delete, Nothing, ProveAbsent, Verify};
         let policy = tracks();
         let known = facts("a").etag;
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_final_row_deletes_when_due_and_records_later_bytes() {
+    fn the_object_of_a_final_row_is_deleted_when_due_and_later_bytes_are_marked_due() {
         let mut row = UploadSummary::from(&upload_in(Status::Rejected));
         assert_eq!(decide_both(&row, &listed("a"), at(10), &tracks()), Action::Delete);
         row.deletion = Deletion { after: Some(at(10)), done: Some(at(11)) };

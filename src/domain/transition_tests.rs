@@ -1,4 +1,5 @@
-//! The table of all states and events, and random walks through it.
+//! Tests of the state machine: a table of all pairs of a state and an event, and random sequences
+//! of events.
 
 use chrono::{DateTime, TimeDelta};
 use proptest::prelude::*;
@@ -133,7 +134,7 @@ fn refuses(etag: &str) -> Event {
     Event::Inspected(inspected(etag, Verdict::Reject("a virus".to_owned())))
 }
 
-/// Object `a` was copied from this location to location 2.
+/// The object with this ETag was copied from location `from` to location 2.
 fn relocation(from: i32, etag: &str) -> Event {
     Event::Moved(Relocation {
         from: LocationNumber(from),
@@ -144,7 +145,7 @@ fn relocation(from: i32, etag: &str) -> Event {
     })
 }
 
-/// The policy with inspectors.
+/// The policy `tracks` with these inspectors.
 fn with_inspectors(names: &[&str]) -> Policy {
     let inspect = names.iter().map(|name| InspectorName::new(*name)).collect();
     Policy { inspect, ..tracks() }
@@ -382,7 +383,7 @@ fn a_rejection_by_an_inspector_keeps_its_reason_and_an_operator_can_repeat_the_i
 }
 
 #[test]
-fn a_backfill_rejects_a_served_file_and_that_is_damage() {
+fn a_rejection_of_a_served_file_by_a_backfill_is_damage() {
     let policy = with_inspectors(&["clamav"]);
     let backfill = |etag, verdict| {
         let event = Event::Inspected(Inspected { backfill: true, ..inspected(etag, verdict) });
@@ -396,7 +397,7 @@ fn a_backfill_rejects_a_served_file_and_that_is_damage() {
     );
     assert!(upload_in(Status::Uploaded).is_damaged_by(&refused.upload));
     assert!(refused.upload.deletion_is_damage());
-    assert!(!backfill("b", reject()).changed, "about other bytes");
+    assert!(!backfill("b", reject()).changed, "the verdict is about other bytes");
     let accepted = backfill("a", Verdict::Accept).upload;
     assert_eq!((accepted.status(), accepted.annotations.len()), (Status::Uploaded, 1));
 }
@@ -460,14 +461,17 @@ fn pending_and_verified_uploads_are_attached_to_one_subject_at_most() {
         assert_eq!((attached.upload.status(), attached.changed), (status, true));
         assert_eq!(attached.upload.subject(), Some(&subject));
         assert_eq!(attached.effects, effects);
-        assert!(!attach(Some(&subject), status).unwrap().changed, "repeated: nothing to write");
+        assert!(
+            !attach(Some(&subject), status).unwrap().changed,
+            "a repeated request writes nothing"
+        );
         let elsewhere = attach(Some(&other), status).unwrap_err();
         assert_eq!(elsewhere, TransitionError::AttachedElsewhere);
     }
 }
 
 #[test]
-fn late_bytes_are_marked_and_under_late_reject_refused() {
+fn late_bytes_are_marked_as_late_and_rejected_if_the_policy_rejects_them() {
     let late = step(upload_in(Status::Expired), seen("a", Ok(())), at(100), &tracks()).unwrap();
     assert!(late.upload.state.verified().unwrap().late);
     let strict = Policy { late: Late::Reject, ..tracks() };
@@ -478,7 +482,7 @@ fn late_bytes_are_marked_and_under_late_reject_refused() {
 }
 
 #[test]
-fn other_bytes_are_rejected_as_overwritten_or_verified_afresh() {
+fn other_bytes_are_rejected_as_overwritten_or_verified_again() {
     let bigger = |verdict| {
         let facts = ObjectFacts { size: 4, ..facts("b") };
         Event::Observed(observation(facts, verdict, ConfirmedBy::Scan))
@@ -504,7 +508,7 @@ fn other_facts(etag: &str) -> ObjectFacts {
 }
 
 #[test]
-fn bytes_that_may_be_the_verified_ones_stay_whatever_the_rules_say_today() {
+fn bytes_that_may_be_the_verified_ones_are_not_rejected_by_a_rule() {
     let sum = |bytes: &[u8]| Some(Checksum::of(Algorithm::Sha256, bytes));
     let verified = |checksum| {
         let mut upload = upload_in(Status::Uploaded);
@@ -530,7 +534,7 @@ fn bytes_that_may_be_the_verified_ones_stay_whatever_the_rules_say_today() {
 }
 
 #[test]
-fn a_rejection_keeps_what_was_verified_and_an_operator_can_return_to_it() {
+fn a_rejected_upload_keeps_its_verified_facts_and_an_operator_can_restore_it() {
     let overwritten = Event::Observed(observation(other_facts("b"), Ok(()), ConfirmedBy::Scan));
     let before = upload_in(Status::Uploaded);
     let rejected = step(before.clone(), overwritten, at(5), &tracks()).unwrap().upload;
@@ -559,7 +563,7 @@ fn a_rejection_keeps_what_was_verified_and_an_operator_can_return_to_it() {
 }
 
 #[test]
-fn rows_of_the_first_version_say_only_that_they_were_overwritten() {
+fn an_overwritten_row_of_version_0_1_has_no_verified_facts_and_needs_accept_changed() {
     let mut upload = upload_in(Status::Rejected);
     let reason = RejectReason::Overwritten;
     upload.state = State::Rejected { reason, facts: facts("b"), verified: None };
@@ -612,7 +616,7 @@ fn an_upload_whose_newest_part_is_younger_than_the_grace_does_not_expire() {
         let absence = Absence { requested_at, by_head: true, last_part_at, by: ConfirmedBy::Scan };
         step(upload_in(Status::Pending), Event::Absent(absence), at(requested), &tracks()).unwrap()
     };
-    assert!(!absent(90, 75).changed, "the part may be one of many more");
+    assert!(!absent(90, 75).changed, "more parts may follow");
     let given_up = absent(91, 75);
     assert_eq!(given_up.upload.status(), Status::Expired);
     assert_eq!(given_up.effects, [Effect::AbortMultipart]);
@@ -733,7 +737,7 @@ use proptest::strategy::Strategy as Strategy_;
 
 proptest! {
     #[test]
-    fn random_histories_keep_every_promise(
+    fn random_histories_keep_every_invariant(
         events in prop::collection::vec(any_event(), 1..40), inspects: bool,
     ) {
         let policy = with_inspectors(if inspects { &["clamav"] } else { &[] });
@@ -759,9 +763,10 @@ proptest! {
                 let served = &verified.facts.etag;
                 prop_assert!(accepted.contains(served), "{served} is served without an inspection");
             }
-            prop_assert!(next.changed || upload == before, "nothing unsaved");
-            // Due rows are deleted, whatever a listing shows.
-            prop_assert!(upload.deletion.after.is_none() || is.is_final(), "{is:?} is due");
+            prop_assert!(next.changed || upload == before, "without a change to save, the upload is the same");
+            // The object of a row with a planned deletion is deleted, whatever a listing shows. So
+            // only final states may have one.
+            prop_assert!(upload.deletion.after.is_none() || is.is_final(), "a deletion is planned in {is:?}");
             if is == Status::Expired && was != Status::Expired {
                 let Event::Absent(absence) = &event else { panic!("expired by {event:?}") };
                 prop_assert!(absence.by_head && absence.requested_at > before.deadline(policy.grace));
@@ -772,13 +777,13 @@ proptest! {
                 prop_assert!(!again.changed, "a repeated observation writes nothing");
             }
             if is.is_final() && is != was {
-                prop_assert!(upload.deletion.after.is_some(), "a final state's object is due");
+                prop_assert!(upload.deletion.after.is_some(), "in a final state, the deletion of the object is planned");
             }
         }
     }
 
     #[test]
-    fn a_subject_ends_with_its_newest_verified_upload_in_any_order(
+    fn the_newest_verified_upload_of_a_subject_becomes_current_in_any_order(
         arrivals in Just((1i64..8).collect::<Vec<_>>()).prop_shuffle(),
         verified in prop::collection::vec(any::<bool>(), 8),
     ) {

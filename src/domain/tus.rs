@@ -55,14 +55,15 @@ pub struct TusUpload {
     pub metadata: Option<String>,
     /// The next part number.
     pub next_part: u16,
-    /// Whether each part has a CRC-64/NVME, so that neither the service nor the store computes another
-    /// hash of its bytes.
+    /// Whether each part has a CRC-64/NVME, so that neither the service nor the store computes
+    /// another hash of its bytes.
     pub checked_parts: bool,
 }
 
 /// The minimum size of the next parts in bytes. It is `usual`, or more if the part numbers that are
 /// left would not be enough for `remaining` bytes. A fifth of the numbers is reserved for
-/// interrupted parts. Twice the minimum size is at most `largest`, the store's largest part.
+/// interrupted parts. The minimum is at most half of `largest`, the store's largest part, because a
+/// part can have twice the minimum size.
 pub fn least_part(usual: u64, largest: u64, remaining: u64, next_part: u16) -> u64 {
     let numbers = u64::from((MAX_PARTS + 1).saturating_sub(next_part)).max(1);
     let least = remaining.saturating_add(remaining / 4).div_ceil(numbers);
@@ -74,7 +75,7 @@ pub fn least_part(usual: u64, largest: u64, remaining: u64, next_part: u16) -> u
 ///
 /// `coming` is the number of bytes from the last part to the end of the request, if it is known.
 /// `ends` is whether the file ends there. If the bytes are enough for one part, they are divided
-/// without a rest, so a client with large chunks causes no tails.
+/// so that no bytes are left over. So a client that sends large chunks causes no tails.
 pub fn next_part(coming: Option<u64>, ends: bool, least: u64) -> Option<u64> {
     let most = 2 * least;
     let Some(coming) = coming else { return Some(most) };
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_the_largest_size_fits_into_the_numbers_that_are_left() {
+    fn a_file_of_the_largest_size_fits_into_the_remaining_part_numbers() {
         assert_eq!(least_part(LEAST, MAX_PART_SIZE, 1 << 30, 1), LEAST);
         let whole = 5 << 40;
         let least = least_part(LEAST, MAX_PART_SIZE, whole, 1);
@@ -223,7 +224,7 @@ mod tests {
                     prop_assert!(size <= 2 * LEAST);
                     prop_assert!(coming.is_none_or(|coming| size <= coming));
                     prop_assert!(size >= LEAST || (ends && Some(size) == coming));
-                    // What follows is enough for a part, or nothing.
+                    // The bytes after the part are enough for another part, or there are none.
                     let remaining = coming.map_or(LEAST, |coming| coming - size);
                     prop_assert!(ends || remaining == 0 || remaining >= LEAST);
                 }

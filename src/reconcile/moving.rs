@@ -80,8 +80,11 @@ pub(super) async fn move_range(worker: &Worker<'_>, range: KeyRange) -> Result<(
     let Target { app, policy, location, .. } = worker.target;
     let current = app.current_location(policy).await?;
     if current.number == location.number {
-        let what = "the configuration has changed: the objects are where new ones go";
-        return Err(WorkError::Stopped(format!("policy `{}`: {what}", policy.name)));
+        return Err(WorkError::Stopped(format!(
+            "policy `{}`: the configuration has changed, and the location to move from is the \
+             current one again; nothing is moved",
+            policy.name
+        )));
     }
     let to = To { store: app.store_at(&current)?.clone(), location: current };
     let dry_run = worker.progress.run.request.dry_run;
@@ -89,12 +92,13 @@ pub(super) async fn move_range(worker: &Worker<'_>, range: KeyRange) -> Result<(
     match app.check_location(&to.location, options).await? {
         BucketIdentity::Match => {}
         unverified if dry_run => {
-            tracing::warn!(policy = %policy.name, why = %unverified, "a move would stop");
+            tracing::warn!(policy = %policy.name, why = %unverified,
+                "a move would stop, because the new location is not known to be this database's");
         }
         unverified => {
             let policy = &policy.name;
             return Err(WorkError::Stopped(format!(
-                "policy `{policy}`: new location: {unverified}"
+                "policy `{policy}`: the new location cannot be used: {unverified}"
             )));
         }
     }

@@ -8,7 +8,7 @@
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A precondition (`If-Match`, `If-None-Match`) did not hold.
-    #[error("the object is not the expected one")]
+    #[error("the object does not meet the condition of the request (If-Match or If-None-Match)")]
     PreconditionFailed,
     /// No such multipart upload: finished or aborted.
     #[error("the multipart upload does not exist")]

@@ -1,5 +1,5 @@
-//! The ends of shards, with group commit: the shards of a run end at about the same time, and each
-//! process holds several.
+//! Writes the ends of shards, several in one commit: the shards of a run end at about the same
+//! time, and each process works on several.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,13 +22,14 @@ use crate::db::engine::transaction::begin;
 use crate::domain::run::{Progress, RunOutcome, RunShard, ShardStatus, run_outcome};
 use crate::domain::{LocationNumber, PolicyName, RunId, Timestamp};
 
-/// Largest number of ends in one commit: more than the shards of one process.
+/// Largest number of ends in one commit. A process works on fewer shards at the same time.
 const MAX_BATCH: usize = 64;
 
 /// The result of ending a shard.
 #[derive(Debug)]
 pub enum Finished {
-    /// The end is written. Other shards are not finished; this one was claimed in the same commit.
+    /// The end is written, and other shards are not finished. Contains the shard that was claimed
+    /// in the same commit, if one could be claimed.
     Shard(Option<RunShard>),
     /// The end is written, and so is the run's end.
     Run(Box<Progress>),
@@ -96,7 +97,8 @@ async fn finish_run_shards(
     let postgres = write.get_database_backend() == DbBackend::Postgres;
     let txn = begin(write).await?;
     let mut results: Vec<Finished> = ends.iter().map(|_| Finished::Lost).collect();
-    // The run is locked first: if two last shards end at once, the second sees the first.
+    // The run is locked first. So if the last two shards end at the same time, the transaction of
+    // the second one sees the end of the first one.
     let Some(run) = lock_run(&txn, id).await? else {
         txn.rollback().await?;
         return Ok(results);

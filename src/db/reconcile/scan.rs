@@ -41,6 +41,10 @@ impl<'a> From<&'a Location> for PolicyLocation<'a> {
 
 impl PolicyLocation<'_> {
     /// The rows of a query that are at this location. The policy is filtered already.
+    ///
+    /// No index has the location. A run reads the rows of all locations with the same prefix once for
+    /// each location, which is short beside the listing of the objects. An index would make every
+    /// creation on `SQLite` slower.
     fn only(self, query: Select<upload::Entity>) -> Select<upload::Entity> {
         query.filter(Column::Location.eq(self.location.0))
     }

@@ -58,7 +58,7 @@ pub(in crate::db) fn end_of(row: &shard::Model) -> Result<ShardEnd> {
     })
 }
 
-/// A shard as it was claimed.
+/// Converts the row of a claimed shard.
 pub(in crate::db) fn read_shard(row: shard::Model) -> Result<RunShard> {
     let (after, until) = (row.after.clone(), row.until.clone());
     Ok(RunShard {

@@ -28,7 +28,7 @@ pub struct ShardProgress {
     pub at: Option<(Stage, Option<String>)>,
     /// Whether the run is an audit.
     pub is_audit: bool,
-    /// The changes of the shard so far.
+    /// The counters of the shard so far.
     pub counters: Counters,
     /// The number of findings written before.
     pub found: u64,
@@ -36,11 +36,12 @@ pub struct ShardProgress {
     pub findings: Vec<Finding>,
     /// New candidates.
     pub candidates: Vec<(CandidateKind, UploadId)>,
-    /// Why an absence was not verified.
+    /// Why absences were ignored, if some were.
     pub unverified: Option<String>,
 }
 
-/// A write to a shard that is not finished and has this fence. It also renews the lease.
+/// An update that matches the shard only if it is not finished and was not claimed again (its fence
+/// is the same). The update also renews the lease.
 pub(super) fn held(shard: &RunShard, postgres: bool, lease: Duration) -> UpdateMany<shard::Entity> {
     update_of(shard)
         .col_expr(shard::Column::ExpiresAt, lease_end(postgres, lease))
@@ -89,8 +90,8 @@ pub(super) fn update_of(shard: &RunShard) -> UpdateMany<shard::Entity> {
         .filter(shard::Column::Number.eq(shard.number))
 }
 
-/// Locks a running run by an update that changes nothing. `FOR UPDATE` would wait for the
-/// transactions that insert findings, because their foreign key locks the run.
+/// Locks a running run by an update that changes nothing. `None` if it is not running. `FOR UPDATE`
+/// would wait for the transactions that insert findings, because their foreign key locks the run.
 pub(super) async fn lock_run(txn: &DatabaseTransaction, id: RunId) -> Result<Option<run::Model>> {
     let row = run::Entity::update_many()
         .col_expr(run::Column::Status, Expr::value(RunStatus::Running.name()))
@@ -154,7 +155,7 @@ pub(super) async fn skip(
     Ok(())
 }
 
-/// The shards of a run, in their order.
+/// The shards of a run, ordered by number.
 pub(super) async fn ends_of(
     connection: &impl ConnectionTrait,
     run: RunId,

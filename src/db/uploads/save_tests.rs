@@ -122,7 +122,7 @@ async fn a_change_that_writes_one_row_and_its_history_is_one_statement_on_postgr
         let before = db.statements();
         let saved = db.uploads().save(vec![arrive(&upload, &policy)], now).await.unwrap();
         let made = db.statements() - before;
-        // On SQLite, the row is locked and written, and its history is added.
+        // On SQLite, three statements lock the row, write it, and add its history.
         assert_eq!(made, if db.engine.is_postgres() { 1 } else { 3 });
         assert!(matches!(saved[..], [Saved::Done(_)]), "{saved:?}");
         let late = db.uploads().save(vec![expire(&upload, &policy)], now).await.unwrap();
@@ -161,7 +161,7 @@ async fn two_uploads_of_a_track_in_one_batch_end_as_in_two_batches() {
         let history = db.uploads().history(old.id).await.unwrap();
         let steps: Vec<_> = history.iter().map(|change| (change.from, change.to)).collect();
         let expected = [(Status::Pending, Status::Uploaded), (Status::Uploaded, Status::Removed)];
-        assert_eq!(steps, expected, "in one transaction");
+        assert_eq!(steps, expected, "both changes are in the history");
         assert_eq!(history[1].explanation(), format!("Replaced by the upload {}", new.id));
         let track = db.tracks().find(&new.owner, of).await.unwrap().unwrap();
         assert_eq!(track.current_upload, Some(new.id));
@@ -184,7 +184,7 @@ async fn two_uploads_of_a_track_in_one_batch_end_as_in_two_batches() {
 }
 
 #[tokio::test]
-async fn a_lost_race_changes_neither_its_row_nor_its_track_and_the_rest_of_the_batch_is_saved() {
+async fn a_lost_race_changes_neither_its_row_nor_its_track_and_the_other_changes_are_saved() {
     on_both(async |db: Db| {
         let (db, policy, now) = (subscribed(db), tracks(), SystemClock.now());
         let of = track(&db).await;

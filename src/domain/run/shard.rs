@@ -19,9 +19,9 @@ named!(
         Open = "open",
         /// Done.
         Done = "done",
-        /// Done, but an absence is unverified.
+        /// Done, but absences were ignored, because the bucket may not be this database's.
         Unverified = "doubted",
-        /// Ended by the damage limit.
+        /// Ended before an unsafe change, for example one beyond the damage limit.
         Stopped = "stopped",
         /// Ended by an error.
         Failed = "failed",
@@ -33,7 +33,7 @@ named!(
     /// The stages of a shard, in order. All stages after `compare` are done by the finalizing
     /// shard of a location, which waits for the shards of all locations of its policy.
     Stage {
-        /// Compares its range.
+        /// Compares the objects in its range with the rows.
         Compare = "compare",
         /// Marks uploads missing, and rejects uploads whose bytes were replaced.
         Missing = "missing",
@@ -54,7 +54,8 @@ named!(
         Due = "due",
         /// As `Due`, and the deletion would be damage.
         DueDamage = "due_damage",
-        /// Not to be processed: a record that the run rejected it. Kept after the run has ended.
+        /// Not a candidate: a record that the run rejected the upload. Kept after the run has
+        /// ended.
         Rejected = "rejected",
     }
 );
@@ -103,7 +104,7 @@ pub struct RunShard {
     pub counters: Counters,
     /// How many findings it has so far.
     pub findings: u64,
-    /// Why an absence is unverified.
+    /// Why absences were ignored, if some were.
     pub unverified: Option<String>,
     /// Incremented by each claim. A holder with an older fence can't write.
     pub fence: i64,
@@ -120,16 +121,16 @@ pub struct ShardEnd {
     pub location: LocationNumber,
     /// The status.
     pub status: ShardStatus,
-    /// Why it failed or stopped, or an absence is unverified.
+    /// Why it failed or stopped, or why it ignored absences.
     pub error: Option<String>,
 }
 
 /// The outcome of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunOutcome {
-    /// It continues, without the open shards of these locations of policies.
+    /// The run continues, but the open shards of these locations are skipped.
     Continues(BTreeSet<(PolicyName, LocationNumber)>),
-    /// It has ended with this status and error.
+    /// The run has ended with this status and error.
     Ended(RunStatus, Option<String>),
 }
 

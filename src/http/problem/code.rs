@@ -19,7 +19,7 @@ pub enum Code {
     Signature,
     /// An upload token that has created as many uploads as it may.
     TokenExhausted,
-    /// The path supports other methods.
+    /// The path does not support the method.
     MethodNotAllowed,
     /// `Accept` does not allow the media type of the response.
     NotAcceptable,
@@ -29,7 +29,7 @@ pub enum Code {
     TooLarge,
     /// A body of a media type that the route does not accept.
     MediaType,
-    /// Disabled in this installation.
+    /// The feature is disabled in this installation.
     Disabled,
     /// The object is not in the store yet.
     NotArrived,
@@ -37,13 +37,13 @@ pub enum Code {
     PartsIncomplete,
     /// The store no longer has the parts.
     PartsGone,
-    /// The only file has not been verified yet.
+    /// The only file of the track has not been verified yet.
     FilePending,
     /// The upload ended, or is attached to another subject.
     NotAttachable,
     /// The operation is not possible in the current state.
     State,
-    /// The upload ended while it was in progress.
+    /// The upload ended while its bytes were being sent.
     Ended,
     /// A run of the same mode and policy is active.
     RunActive,
@@ -57,7 +57,7 @@ pub enum Code {
     QuotaExceeded,
     /// The service reached a concurrency limit.
     Busy,
-    /// Too many requests are waiting.
+    /// Too many requests are waiting for uploads.
     TooManyWaiters,
     /// Other requests changed the same resource too often.
     Contended,
@@ -69,7 +69,7 @@ pub enum Code {
     Unavailable,
     /// The disk of the database or of the store is full.
     StorageFull,
-    /// Not ready for requests.
+    /// The service is not ready for requests.
     NotReady,
     /// The policy's bucket is not known to be this service's.
     BucketMismatch,
@@ -184,7 +184,7 @@ impl Code {
                 S::FORBIDDEN,
                 "The upload token is used up",
                 None,
-                "The upload token has created as many uploads as its `max_uploads` allows. Cancelled ones count too. Ask its back end for a new token.",
+                "The upload token has created as many uploads as its `max_uploads` allows. Cancelled uploads count too. Request a new token from the back end that issued this one.",
             ),
             Self::Signature => row(
                 "signature",
@@ -387,7 +387,7 @@ impl Code {
                 S::SERVICE_UNAVAILABLE,
                 "The store of the file is not configured",
                 Some(60),
-                "The file is in a store that its policy used before, and that is no longer configured. The detail names the store. Its operator must configure it again. Nothing is lost.",
+                "The file is in a store that its policy used before, and that is no longer configured. The detail names the store. The operator of this service must configure the store again. The file is not lost.",
             ),
         }
     }

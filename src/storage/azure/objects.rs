@@ -355,7 +355,7 @@ pub(super) fn name(blob: &Element) -> Result<String> {
 fn etag(text: Option<&String>) -> Result<String> {
     match text.map(|etag| etag.trim_matches('"')) {
         Some(etag) if !etag.is_empty() => Ok(etag.to_owned()),
-        _ => Err(StoreError::Protocol("a response without an ETag".into())),
+        _ => Err(StoreError::Protocol("the response has no ETag".into())),
     }
 }
 

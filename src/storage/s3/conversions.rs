@@ -71,7 +71,7 @@ pub(super) fn decode(text: &str) -> Result<String> {
 pub(super) fn etag(quoted: Option<&str>) -> Result<String> {
     match quoted.map(|etag| etag.trim_start_matches("W/").trim_matches('"')) {
         Some(etag) if !etag.is_empty() => Ok(etag.to_owned()),
-        _ => Err(StoreError::Protocol("an answer without an ETag".into())),
+        _ => Err(StoreError::Protocol("the response has no ETag".into())),
     }
 }
 

@@ -12,8 +12,8 @@ use crate::http::extract::text::{self, REQUIRED, record_error};
 use crate::http::views::RunMode;
 
 /// The message for a request that still has `force`.
-const FORCE_IS_GONE: &str = "`force` was replaced: `accept_damage` raises the damage limit to a \
-                             number, `adopt_bucket` writes a lost marker again";
+const FORCE_IS_GONE: &str = "`force` was replaced: use `accept_damage` to raise the damage limit \
+                             to a number, or `adopt_bucket` to write a missing marker again";
 
 /// A run to start.
 #[derive(Debug, Deserialize, ToSchema)]
