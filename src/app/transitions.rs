@@ -60,7 +60,7 @@ pub(crate) struct Outcome<'a> {
     pub after: Result<&'a Upload, &'a AppError>,
     /// Whether the event changes the upload.
     pub changed: bool,
-    /// If the event is an absence that is withheld: why the bucket is not trusted.
+    /// If the event is an absence that is withheld: why the bucket may not be this database's.
     pub unverified: Option<&'a BucketIdentity>,
     /// The event.
     pub event: &'a Event,
