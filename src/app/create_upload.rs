@@ -107,7 +107,8 @@ impl App {
         self.idempotent(by.owner(), key.as_ref(), create, load).await
     }
 
-    /// An upload that an earlier request created.
+    /// The upload that an earlier request created. Its request is signed again if bytes are still
+    /// expected.
     async fn load_created(
         &self,
         by: Principal<'_>,
@@ -173,7 +174,8 @@ impl App {
         let (divided_by, with_location) = (new.divided_by, new.with_location);
         let upload = self.new_upload(id, by.owner(), (policy, store, location), new, ttl);
         let token = by.token().map(|token| token.id);
-        // If the store refuses the condition, it is not signed, unless the client requires it.
+        // If the store refuses `If-None-Match`, the request is signed without it. A client that
+        // requires write-once was refused by `check`.
         let write_once = upload.write_once && can_be_write_once(store, strategy);
         let upload = Upload { token, write_once, ..upload };
         // Signed first, so that no row remains if signing fails.

@@ -29,7 +29,7 @@ impl Choice for Overwrite {
 pub struct ConfigPrefix(Prefix);
 
 impl ConfigPrefix {
-    /// As the domain's type.
+    /// Converts to the domain's type.
     pub fn get(&self) -> &Prefix {
         &self.0
     }
@@ -73,10 +73,10 @@ pub struct PolicyConfig {
     /// The largest file.
     #[serde(default = "defaults::max_size")]
     pub max_size: ConfigSize,
-    /// Without the dot; empty allows all.
+    /// The allowed extensions, without the dot. An empty list allows all.
     #[serde(default = "defaults::allowed_extensions", deserialize_with = "value::list")]
     pub allowed_extensions: Vec<String>,
-    /// Media types; empty allows all.
+    /// The allowed media types. An empty list allows all.
     #[serde(default = "defaults::allowed_content_types", deserialize_with = "value::list")]
     pub allowed_content_types: Vec<String>,
     /// The default lifetime of a URL.
@@ -170,7 +170,7 @@ pub struct PolicyConfig {
     /// How many bytes may be read to verify a checksum that the store does not keep.
     #[serde(default = "defaults::verify_max_read")]
     pub verify_max_read: ConfigSize,
-    /// How the store keeps the objects.
+    /// Settings that the store keeps with the objects, for example encryption and storage class.
     #[serde(default)]
     pub object: ObjectConfig,
 }
@@ -228,7 +228,7 @@ mod defaults {
 }
 
 impl PolicyConfig {
-    /// The defaults with a prefix.
+    /// A policy with this prefix and the default of each other key.
     pub fn new(prefix: Prefix) -> Self {
         Self {
             store: defaults::store(),
@@ -259,7 +259,7 @@ impl PolicyConfig {
         }
     }
 
-    /// As the domain's type.
+    /// Converts to the domain's type.
     pub fn policy(&self, name: &str) -> Policy {
         Policy {
             name: PolicyName::new(name),
@@ -284,7 +284,7 @@ impl PolicyConfig {
                 ConfigDuration::delta,
             ),
             unattached_retention: self.unattached_retention.map(ConfigDuration::delta),
-            // The kind of an inspector decides whether it runs after the verification.
+            // `Config` sets both, because they depend on the kinds of the inspectors.
             inspect: Vec::new(),
             media: None,
             verify_max_read: self.verify_max_read.bytes(),

@@ -1,7 +1,7 @@
 //! Reads values from a file or from an environment variable.
 //!
-//! All layers are read in the same way: a scalar becomes text, and the text is parsed into the type
-//! of the key. So `"8"`, `8` and `..._WORKERS=8` are the same, and the value of a text key is not
+//! Both are read in the same way: a scalar becomes text, and the text is parsed into the type of
+//! the key. So `"8"`, `8` and `..._WORKERS=8` are the same, and the value of a text key is not
 //! changed if it looks like a number.
 
 mod duration;

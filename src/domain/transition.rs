@@ -1,7 +1,7 @@
 //! The state machine: `(upload, event, now, policy) → (upload, effects)` or a named error.
 //!
-//! It is total: the table in the tests has every pair of a state and an event. Only
-//! `app::transitions` saves the result, guarded by the row's `version`.
+//! Every pair of a state and an event is defined. Only `app::transitions` saves the result, and
+//! only if the row's `version` has not changed since the row was read.
 //!
 //! What the store shows is in `observed`, the verdicts of inspectors in `inspected`, the
 //! verification by an operator in `verify`. The other events are handled here.
@@ -85,7 +85,8 @@ fn multipart_opened(
     if upload.status() != Status::Pending {
         return Err(TransitionError::TakesNoParts(upload.status()));
     }
-    // Another request opened one first. That one stays, and the caller aborts its own.
+    // Another request opened a multipart upload first. That one is kept, and the caller aborts its
+    // own.
     if upload.multipart_id.is_some() && upload.multipart_id.as_deref() != replaces {
         return Ok(unchanged(upload));
     }
@@ -104,7 +105,7 @@ fn attach(upload: Upload, subject: Subject, now: Timestamp) -> Result<Step, Tran
         None => {}
     }
     let state = upload.state.clone();
-    // The transaction that saves it sets the number.
+    // The transaction that saves the upload sets the sequence number.
     let slot = Some(Slot { subject, sequence: 0 });
     Ok(changed(Upload { slot, ..upload }, state, now, effects))
 }
@@ -166,7 +167,8 @@ fn object_deleted(upload: Upload, now: Timestamp) -> Step {
     }
 }
 
-/// Postpones a deletion that is due earlier. If no deletion is due, the object stays anyway.
+/// Postpones a planned deletion until at least this time. Changes nothing if no deletion is
+/// planned.
 fn keep_object(upload: Upload, until: Timestamp) -> Step {
     let Deletion { after, done } = upload.deletion;
     if done.is_none() && after.is_some_and(|after| after < until) {
@@ -176,8 +178,8 @@ fn keep_object(upload: Upload, until: Timestamp) -> Step {
     }
 }
 
-/// Repoints a verified upload to the copy. If it is not the upload of that object any more, the copy
-/// is not needed.
+/// Repoints a verified upload to the copy. Changes nothing if the upload no longer has the object
+/// that was copied. The copy is then not needed.
 fn moved(upload: Upload, relocation: Relocation, now: Timestamp, policy: &Policy) -> Step {
     let Relocation { from, etag, to, key, facts } = relocation;
     match upload.state.clone() {
@@ -189,7 +191,8 @@ fn moved(upload: Upload, relocation: Relocation, now: Timestamp, policy: &Policy
                 key: upload.key.clone(),
                 delete_after: now + policy.move_retention,
             };
-            // The client's checksum and media type are better than those of the copy.
+            // The recorded checksum and media type are kept. They come from the client or from the
+            // bytes. The checksum of the copy is used only if none was recorded.
             let facts = ObjectFacts {
                 checksum: verified.facts.checksum.clone().or(facts.checksum),
                 content_type: verified.facts.content_type.clone(),

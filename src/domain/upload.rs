@@ -48,7 +48,7 @@ pub struct Upload {
     pub token: Option<UploadTokenId>,
     /// Its policy.
     pub policy: PolicyName,
-    /// The location of its object: one of the policy's.
+    /// The location of its object, which is one of its policy's locations.
     pub location: LocationNumber,
     /// The subject that it is attached to, if any.
     pub slot: Option<Slot>,
@@ -72,7 +72,7 @@ pub struct Upload {
     pub state: State,
     /// Why the file was rejected, as a sentence.
     pub detail: Option<String>,
-    /// The results of inspectors about the file.
+    /// What the inspectors reported about the file.
     pub annotations: Annotations,
     /// The deletion of its object.
     pub deletion: Deletion,

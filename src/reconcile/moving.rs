@@ -1,9 +1,9 @@
 //! Moves the verified objects of a former location to the policy's current one.
 //!
-//! For each object: a HEAD, a copy that is compared with the original (`storage::transfer`), and one
-//! guarded write that repoints the upload and records the old object, which is deleted later
-//! (`copies`). Before the first byte, the copy is announced in the database. So after a crash a run
-//! knows it: the move continues with it, or it is deleted.
+//! For each object: a HEAD, a copy that is compared with the original (`storage::transfer`), and
+//! one guarded write that repoints the upload and records the old object, which is deleted later
+//! (`copies`). Before the first byte is copied, the copy is recorded in the database (announced).
+//! So after a crash, a run finds the copy, and either uses it or deletes it.
 //!
 //! An object that can't be moved is a finding, and stays where it is.
 
@@ -33,18 +33,18 @@ use crate::storage::transfer::Memory;
 
 pub(super) use self::plan::shards_of_move;
 
-/// The bytes that the moves of a run may hold in this process.
+/// The number of bytes that the moves of a run may hold in memory in this process.
 const MEMORY: u64 = 64 << 20;
 
-/// How long a copy that was announced and never used is kept. Longer than the transfer of a page of
-/// large objects takes: until then no run deletes it.
+/// How long a copy that was announced and not used is kept. This is longer than the transfer of a
+/// page of large objects takes, because no run may delete the copies before that.
 const ANNOUNCED_FOR: TimeDelta = TimeDelta::days(7);
 
 /// What all shards of a run share in this process.
 #[derive(Debug)]
 pub(super) struct Transfers {
     memory: Memory,
-    /// One for each object that may be transferred at the same time.
+    /// One permit for each object that may be transferred at the same time.
     permits: Semaphore,
     concurrency: usize,
 }
@@ -58,14 +58,14 @@ impl Transfers {
     }
 }
 
-/// Where a shard's objects are moved to.
+/// The destination of a shard's objects.
 struct To {
     location: Arc<Location>,
     store: Store,
 }
 
 impl To {
-    /// The location as the database's queries take it.
+    /// The location, as an argument for queries.
     fn policy_location(&self) -> PolicyLocation<'_> {
         (&*self.location).into()
     }
@@ -184,9 +184,9 @@ fn is_closed(target: Target<'_>, upload: &Upload) -> bool {
 /// The copies of a page.
 #[derive(Default)]
 struct Announced {
-    /// Those that were announced before, and may have been written.
+    /// The uploads whose copy was announced before, and may have been written.
     known: BTreeSet<UploadId>,
-    /// Those that may be written now.
+    /// The uploads whose copy may be written now.
     free: BTreeSet<UploadId>,
 }
 
@@ -209,7 +209,8 @@ async fn announce(worker: &Worker<'_>, to: &To, uploads: &[Upload]) -> Result<An
     Ok(Announced { known, free })
 }
 
-/// Repoints uploads. If another change was first, the upload stays, and the copy is not needed.
+/// Repoints uploads to their copies. If another change of an upload was committed first, the upload
+/// is not repointed, and its copy is not needed.
 async fn save(
     worker: &Worker<'_>,
     to: &To,
@@ -223,7 +224,8 @@ async fn save(
         return Ok(());
     }
     let app = worker.target.app;
-    // The announcements of those that were repointed are deleted already.
+    // Makes the copies that are not needed due for deletion. The announcements of repointed uploads
+    // are already deleted.
     app.db
         .object_copies()
         .end_at(to.policy_location(), &ids, app.now())

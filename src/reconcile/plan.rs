@@ -1,6 +1,6 @@
 //! Plans the requests of a run: its shards, and in an incremental run the requests for each part of
-//! a shard. The oldest open rows of a part get a HEAD each, and the other rows are covered by a
-//! listing. The cut between the two is chosen so that the requests cost least.
+//! a shard. The oldest open rows of a part (see [`OpenWindow`]) get a HEAD each, and the other rows
+//! are covered by a listing. The cut between the two is chosen so that the requests cost least.
 //!
 //! A few old open rows (uploads that were renewed again and again) would make a listing start at a
 //! very old key. They get a HEAD each, and the listing starts after them.
@@ -152,7 +152,8 @@ impl<'a> Planner<'a> {
                     cuts.push(Cut { heads, keys: Some(rows.len() as u64) });
                     short =
                         Some((heads, Listing { range: listed, requested_at, rows: Some(rows) }));
-                    // One page of rows. A listing that starts later would also cost one page.
+                    // This listing has one page. A listing that starts at a later key would not
+                    // cost less.
                     break;
                 }
                 let keys = scan.count_in_range(at, &listed, most).await?;

@@ -10,7 +10,7 @@ pub enum StoreError {
     /// A precondition (`If-Match`, `If-None-Match`) did not hold.
     #[error("the object does not meet the condition of the request (If-Match or If-None-Match)")]
     PreconditionFailed,
-    /// No such multipart upload: finished or aborted.
+    /// The multipart upload does not exist: it was completed or aborted.
     #[error("the multipart upload does not exist")]
     NoSuchMultipart,
     /// The bucket does not exist.

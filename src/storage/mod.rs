@@ -1,11 +1,11 @@
 //! The interface to object stores: the traits [`ObjectStore`] and [`Signer`], named errors, and
 //! the differences between stores as data ([`Capabilities`]).
 //!
-//! To add an S3-compatible store: no code is needed. Name it in `src/tests/storage/servers.rs`, so
+//! To add an S3-compatible store, no code is needed. Name it in `src/tests/storage/servers.rs`, so
 //! that the contract suite (`src/tests/storage/store_contract`) runs against a real server; the
 //! probe finds out what it enforces.
 //!
-//! To add another kind of store: see [`backend`]. Then run the contract suite against it.
+//! To add another kind of store, see [`backend`]. Then run the contract suite against the store.
 
 use std::fmt;
 use std::sync::Arc;

@@ -21,11 +21,11 @@ pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 /// The response of HEAD.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectMeta {
-    /// Without quotes.
+    /// The ETag, without quotes.
     pub etag: String,
-    /// In a bucket with versioning.
+    /// The id of the version, in a bucket with versioning.
     pub version_id: Option<String>,
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
     /// The Content-Type stored with the object.
     pub content_type: Option<String>,
@@ -38,9 +38,10 @@ pub struct ObjectMeta {
     pub keyed: bool,
     /// The name of the server-side encryption, for example `AES256` or `aws:kms`.
     pub sse: Option<String>,
-    /// The object has a retention (object lock), so it cannot be deleted before the retention ends.
+    /// Whether the object has a retention (object lock), so that it cannot be deleted before the
+    /// retention ends.
     pub locked: bool,
-    /// By the store's clock.
+    /// When it was stored, by the store's clock.
     pub last_modified: Option<Timestamp>,
     /// User-defined metadata (`x-amz-meta-*`).
     pub metadata: BTreeMap<String, String>,
@@ -55,9 +56,9 @@ pub struct PutOptions {
     pub content_encoding: Option<String>,
     /// Stored with the object.
     pub metadata: BTreeMap<String, String>,
-    /// How the store keeps the object.
+    /// Settings that the store keeps with the object, for example encryption and storage class.
     pub object: ObjectSettings,
-    /// Checked by the store if it can.
+    /// The expected checksum. The store checks it if it supports the algorithm.
     pub checksum: Option<Checksum>,
     /// Fail with [`StoreError::PreconditionFailed`] if the object exists.
     pub if_none_match: bool,
@@ -82,9 +83,9 @@ pub enum PartIntegrity {
 /// The result of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// Without quotes.
+    /// The ETag, without quotes.
     pub etag: String,
-    /// In a bucket with versioning.
+    /// The id of the version, in a bucket with versioning.
     pub version_id: Option<String>,
 }
 
@@ -116,11 +117,11 @@ pub struct ListPage {
 pub struct Part {
     /// From 1 to 10,000.
     pub number: u16,
-    /// Without quotes.
+    /// The ETag, without quotes.
     pub etag: String,
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// By the store's clock.
+    /// When it was stored, by the store's clock.
     pub last_modified: Option<Timestamp>,
     /// The checksum that the part was sent with ([`PartIntegrity::Checksum`]). The completion must
     /// repeat it.
@@ -134,7 +135,7 @@ pub struct OpenMultipart {
     pub key: String,
     /// The store's id of the multipart upload.
     pub upload_id: String,
-    /// By the store's clock.
+    /// When it was created, by the store's clock.
     pub initiated: Option<Timestamp>,
 }
 
@@ -178,8 +179,9 @@ pub trait ObjectStore: Send + Sync {
     async fn delete(&self, key: &str) -> Result<()>;
 
     /// Deletes many objects, without their versions, and returns those that could not be deleted.
-    /// Uses batches if the store
-    /// has them ([`Capabilities::batch_delete`](super::Capabilities::batch_delete)); the default deletes one object at a time.
+    /// Uses batches if the store has them
+    /// ([`Capabilities::batch_delete`](super::Capabilities::batch_delete)); the default deletes one
+    /// object at a time.
     async fn delete_batch(&self, keys: &[String]) -> Result<Vec<(String, StoreError)>> {
         let mut failed = Vec::new();
         for key in keys {
@@ -195,9 +197,10 @@ pub trait ObjectStore: Send + Sync {
 
     /// Creates a multipart upload and returns the store's id of it. Only the algorithm of
     /// `options.checksum` is used: the store should keep the checksum of the whole object. It does
-    /// so if [`Capabilities::multipart_checksums`](super::Capabilities::multipart_checksums) contains the algorithm, or with
-    /// [`Capabilities::checked_parts`](super::Capabilities::checked_parts) and [`PartIntegrity::Checksum`]. `if_none_match` belongs to
-    /// [`Self::complete_multipart`].
+    /// so if [`Capabilities::multipart_checksums`](super::Capabilities::multipart_checksums)
+    /// contains the algorithm, or with
+    /// [`Capabilities::checked_parts`](super::Capabilities::checked_parts) and
+    /// [`PartIntegrity::Checksum`]. `if_none_match` belongs to [`Self::complete_multipart`].
     async fn create_multipart(&self, key: &str, options: &PutOptions) -> Result<String>;
 
     /// Writes one part. The body is not copied.
@@ -224,7 +227,7 @@ pub trait ObjectStore: Send + Sync {
     ) -> Result<Written>;
 
     /// The server and the account of the bucket, as an opaque text. A bucket can copy objects from
-    /// another bucket if both have the same text. `None`: it copies nothing.
+    /// another bucket if both have the same text. `None` if it cannot copy objects.
     fn copy_domain(&self) -> Option<&str> {
         None
     }

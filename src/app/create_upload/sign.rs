@@ -63,7 +63,7 @@ impl App {
             content_type: declared.content_type.clone(),
             content_length: declared.size,
             checksum: declared.checksum.clone(),
-            // The store may have changed after the row was written.
+            // The capabilities of the store may have changed after the row was written.
             write_once: upload.write_once && store.capabilities.accepts_write_once(),
             metadata: upload.metadata.clone(),
             object: policy.object.clone(),

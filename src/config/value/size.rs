@@ -93,7 +93,7 @@ pub(in crate::config) fn auto_size_text<S: Serializer>(
     }
 }
 
-/// Checks the range of a size, in bytes. The error is a problem for a `ConfigError`.
+/// Checks the range of a size, in bytes. The error is the text of a `ConfigError`.
 pub(in crate::config) fn in_range(size: ConfigSize, least: u64, most: u64) -> Result<(), String> {
     if (least..=most).contains(&size.bytes()) {
         return Ok(());

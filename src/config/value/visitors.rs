@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// Any scalar as text.
+/// Reads any scalar as text. The field says what is expected, for errors.
 pub(super) struct Scalar<'a>(pub(super) &'a str);
 
 impl Scalar<'_> {
@@ -58,7 +58,7 @@ impl<'de> Visitor<'de> for Scalar<'_> {
     }
 }
 
-/// An array of scalars, or one text with commas.
+/// Reads an array of scalars, or one text with commas.
 pub(super) struct List;
 
 impl<'de> Visitor<'de> for List {

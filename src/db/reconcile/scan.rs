@@ -40,11 +40,11 @@ impl<'a> From<&'a Location> for PolicyLocation<'a> {
 }
 
 impl PolicyLocation<'_> {
-    /// The rows of a query that are at this location. The policy is filtered already.
+    /// The rows of a query that are at this location. The query already filters by policy.
     ///
-    /// No index has the location. A run reads the rows of all locations with the same prefix once for
-    /// each location, which is short beside the listing of the objects. An index would make every
-    /// creation on `SQLite` slower.
+    /// No index has the location. A run reads the rows of all locations with the same prefix once
+    /// for each location, which is short beside the listing of the objects. An index would make
+    /// every creation on `SQLite` slower.
     fn only(self, query: Select<upload::Entity>) -> Select<upload::Entity> {
         query.filter(Column::Location.eq(self.location.0))
     }
@@ -54,7 +54,7 @@ impl PolicyLocation<'_> {
     }
 }
 
-/// Where the object of an upload belongs.
+/// The policy and the location of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadLocation {
     /// The upload.
@@ -254,8 +254,8 @@ impl Scan<'_> {
         Ok(query.limit(1).one(&self.0.read).await?.is_some())
     }
 
-    /// Whether a location has an upload that needs its store: it waits for bytes, is verified, or has
-    /// an object that is to be deleted.
+    /// Whether a location has an upload that needs its store: it waits for bytes, is verified, or
+    /// has an object that is to be deleted.
     pub async fn needs_store(self, at: PolicyLocation<'_>) -> Result<bool> {
         let open = [Status::Pending, Status::Inspecting, Status::Uploaded].map(Status::name);
         let undeleted = Condition::all()

@@ -16,19 +16,19 @@ pub enum Event {
     Observed(Observation),
     /// A request showed that the object does not exist.
     Absent(Absence),
-    /// An inspector has a verdict.
+    /// An inspector returned a verdict.
     Inspected(Inspected),
     /// The client requests a new URL.
     Renew {
         /// When the new URL expires.
         url_expires_at: Timestamp,
     },
-    /// More bytes are expected, so the deadline moves. It never moves back.
+    /// More bytes are expected, so the deadline is extended. It never becomes earlier.
     ExtendDeadline {
         /// When the newest URL expires.
         url_expires_at: Timestamp,
     },
-    /// The store opened a multipart upload for it.
+    /// The store opened a multipart upload for the upload.
     MultipartOpened {
         /// The store's id.
         multipart_id: String,
@@ -50,7 +50,8 @@ pub enum Event {
     ObjectDeleted,
     /// An operator verifies the upload again.
     Verify(Verification),
-    /// An operator is about to verify it: its object is not deleted before this time.
+    /// An operator is about to verify the upload, so its object must not be deleted before this
+    /// time.
     KeepObject {
         /// The earliest time of the deletion.
         until: Timestamp,
@@ -70,14 +71,14 @@ pub struct Relocation {
     pub to: LocationNumber,
     /// The key of the copy.
     pub key: ObjectKey,
-    /// The copy.
+    /// The facts about the copy.
     pub facts: ObjectFacts,
 }
 
 /// An observation of the object.
 #[derive(Debug, Clone)]
 pub struct Observation {
-    /// The object.
+    /// The facts about the object.
     pub facts: ObjectFacts,
     /// The verdict of the rules on its bytes.
     pub verdict: Result<(), Violation>,
@@ -104,7 +105,7 @@ pub struct Absence {
 /// An operator's verification of an upload.
 #[derive(Debug, Clone)]
 pub struct Verification {
-    /// The object now.
+    /// The observation of the object as it is now.
     pub seen: Observation,
     /// Whether other bytes than the verified ones are accepted, if they pass the rules.
     pub accept_changed: bool,

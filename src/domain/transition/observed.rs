@@ -70,8 +70,8 @@ pub(super) fn arrived(
     }
 }
 
-/// Bytes that pass the rules and were not served before: they are inspected first, if the policy
-/// has inspectors.
+/// Accepts bytes that pass the rules and were not served before. If the policy has inspectors, the
+/// bytes are inspected before they are served.
 pub(super) fn accept(upload: Upload, verified: Verified, now: Timestamp, policy: &Policy) -> Step {
     let was_served = upload.status() == Status::Uploaded;
     if policy.inspect.is_empty() {
@@ -87,8 +87,8 @@ pub(super) fn accept(upload: Upload, verified: Verified, now: Timestamp, policy:
     changed(upload, state, now, effects)
 }
 
-/// A later observation of a verified upload. The rules apply only to other bytes. They never reject
-/// an upload whose bytes may be the verified ones.
+/// A later observation of a verified upload. The rules apply only to bytes that differ from the
+/// verified ones. They never reject bytes that may be the same.
 pub(super) fn seen_again(
     upload: Upload,
     before: Verified,
@@ -115,7 +115,7 @@ pub(super) fn seen_again(
     }
 }
 
-/// Verified bytes that are in the store, still or again.
+/// The verified bytes are in the store: they were found again, or stored again.
 pub(super) fn returned(upload: Upload, verified: Verified, now: Timestamp) -> Step {
     let effects = if upload.status() == Status::Uploaded { vec![] } else { vec![Effect::Bind] };
     changed(upload, State::Uploaded(verified), now, effects)
@@ -163,7 +163,7 @@ pub(super) fn absent(upload: Upload, absence: Absence, now: Timestamp, policy: &
             let effects = abort(&upload);
             changed(Upload { multipart_id: None, ..upload }, State::Expired, now, effects)
         }
-        // The same as without an inspection: the bytes did not stay, so they count as never
+        // As without inspectors: bytes that disappear before they are verified count as never
         // arrived.
         State::Inspecting(inspecting) if absence.requested_at > inspecting.arrived.at => {
             let expired = absence.requested_at > upload.deadline(policy.grace);

@@ -5,24 +5,25 @@ use crate::domain::object_copy::ObjectCopy;
 use crate::domain::reject_reason::RejectReason;
 use crate::domain::upload::{State, Status, Upload};
 
-/// What to do besides saving the row.
+/// What to do in addition to saving the upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Give it the next number of its subject's sequence, in the same transaction.
+    /// Give the upload the next sequence number of its subject, in the same transaction.
     Attach,
-    /// Make it the current upload of its subject, unless a newer one is, in the same transaction.
+    /// Make the upload the current one of its subject, in the same transaction, unless a newer
+    /// upload already is.
     Bind,
-    /// If it is the current upload of its subject, leave the subject without one, in the same
-    /// transaction.
+    /// If the upload is the current one of its subject, leave the subject without a current upload,
+    /// in the same transaction.
     Unbind,
-    /// Count it among its owner's pending uploads like a new one, in the same transaction.
+    /// Count the upload among its owner's pending uploads, like a new one, in the same transaction.
     Reopen,
     /// Abort the store's multipart upload, after the commit.
     AbortMultipart,
-    /// Queue an inspection by each inspector that it waits for, in the same transaction. Earlier
-    /// ones of the upload are removed.
+    /// Queue an inspection by each inspector that the upload waits for, in the same transaction.
+    /// Earlier inspections of the upload are removed from the queue.
     QueueInspections,
-    /// Remove the inspections that it no longer waits for, in the same transaction.
+    /// Remove the inspections that the upload no longer waits for, in the same transaction.
     EndInspections,
 }
 

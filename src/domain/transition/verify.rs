@@ -34,8 +34,8 @@ pub(super) fn verify(
         }
     };
     let reason = rejected.as_ref().map(|(reason, _)| *reason);
-    // An upload that was rejected because of other bytes stays rejected, even if the bytes can be
-    // compared today.
+    // If the object still has the bytes that were rejected as overwritten, only `accept_changed`
+    // accepts them, even if their checksum can be compared today.
     let rejected_bytes = reason == Some(RejectReason::Overwritten)
         && rejected.is_some_and(|(_, facts)| facts.etag == seen.facts.etag);
     let same = before.as_ref().and_then(|before| before.facts.same_bytes(&seen.facts));

@@ -41,7 +41,7 @@ pub enum Strategy {
     Multipart,
     /// Through this service.
     Direct,
-    /// Through this service, in pieces of any size. Only dialects make such uploads.
+    /// Through this service, in pieces of any size, as tus and `FilePond` clients send them.
     Tus,
 }
 

@@ -6,7 +6,7 @@ use super::facts::{ObjectFacts, Verified};
 use crate::domain::inspection::InspectorName;
 use crate::domain::reject_reason::RejectReason;
 
-/// Why an upload was removed. Its object may have been verified or not.
+/// Why an upload was removed. Its object was not necessarily verified before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RemoveReason {
     /// A newer upload of the same subject was verified.
@@ -66,7 +66,7 @@ pub struct Inspecting {
 pub enum State {
     /// Waiting for bytes.
     Pending,
-    /// The bytes are stored and passed the rules.
+    /// The bytes are stored and passed the rules. Inspectors still have to accept them.
     Inspecting(Inspecting),
     /// The bytes are stored, passed the rules, and every inspector of the policy accepted them.
     Uploaded(Verified),
@@ -74,7 +74,7 @@ pub enum State {
     Expired,
     /// Bytes arrived and broke a rule. A final state.
     Rejected {
-        /// The rule.
+        /// The broken rule.
         reason: RejectReason,
         /// The rejected object.
         facts: ObjectFacts,

@@ -29,7 +29,7 @@ pub fn shards(location: &Location, store: &Store) -> Vec<KeyRange> {
     }
 }
 
-/// The same prefix, in `count` ranges of neighbouring shards.
+/// A location's whole prefix, cut into at most `count` ranges of neighbouring shards.
 fn ranges(location: &Location, store: &Store, count: usize) -> Vec<KeyRange> {
     let shards = shards(location, store);
     let joined = shards.chunks(shards.len().div_ceil(count)).filter_map(|shards| {
@@ -62,7 +62,8 @@ pub async fn shards_of_run(
     };
     let (mut all, mut locations_with_shards) = (Vec::new(), 0);
     if locations.is_empty() {
-        // The shard's worker reports the error, and the other policies are reconciled.
+        // Without a location, the worker of this shard reports the error. The other policies are
+        // still reconciled.
         all.push(NewShard {
             policy: policy.name.clone(),
             location: LocationNumber(0),
@@ -80,8 +81,8 @@ pub async fn shards_of_run(
     Ok(if locations_with_shards > 1 { finalize_last(all) } else { all })
 }
 
-/// The damage limit of a policy covers all its locations. So no shard finalizes before the ranges of
-/// all locations are compared.
+/// The damage limit of a policy covers all its locations. So no shard finalizes before the ranges
+/// of all locations are compared.
 fn finalize_last(shards: Vec<NewShard>) -> Vec<NewShard> {
     let finalizing: Vec<NewShard> = shards
         .iter()
@@ -100,7 +101,7 @@ async fn open_locations(
     locations: &[Arc<Location>],
     settings: &ReconcileSettings,
 ) -> Result<Option<BTreeSet<LocationNumber>>, AppError> {
-    // Where write-once is not effective, verified rows are open too.
+    // If a store does not enforce write-once, verified rows are open too.
     let stores = locations.iter().filter_map(|location| app.store_at(location).ok());
     let window = open_window(app, policy, stores, settings.late_window);
     Ok(app.db.scan().open_locations(&policy.name, &window, MAX_OPEN).await?)
@@ -124,7 +125,8 @@ impl LocationPlan<'_> {
     async fn shards(&self, may_be_open: bool) -> Result<Vec<NewShard>, AppError> {
         let Self { app, policy, location, request, settings } = *self;
         let Ok(store) = app.store_at(location) else {
-            // The shard's worker reports the error, and the other locations are reconciled.
+            // The worker of the shard reports that the store is not configured. The other locations
+            // are still reconciled.
             let is_needed = match request.mode {
                 Mode::Incremental => self.is_open_or_due_without_store(may_be_open).await?,
                 Mode::Audit | Mode::Move => app.db.scan().needs_store(location.into()).await?,
@@ -183,8 +185,8 @@ impl LocationPlan<'_> {
             || !app.db.multipart_aborts().list_due(location.into(), now, 1).await?.is_empty())
     }
 
-    /// Whether an object that a move left behind is due for deletion. A store that is not configured
-    /// any more keeps such objects.
+    /// Whether an object that a move left behind is due for deletion. A store that is not
+    /// configured any more keeps such objects.
     async fn is_copy_due(&self) -> Result<bool, AppError> {
         let Self { app, location, .. } = *self;
         let due = app.db.object_copies().list_due(location.into(), app.now(), None, 1).await?;

@@ -31,7 +31,9 @@ pub(super) fn meta(head: HeadObjectOutput) -> Result<ObjectMeta> {
     })
 }
 
-/// A composite checksum is a checksum of checksums. It has a type, or ends with `-N`.
+/// The checksums of the whole object. Composite checksums, which are computed from the checksums of
+/// the parts, are left out. They are marked by the checksum type, or end with `-N` and do not
+/// parse.
 fn checksums(head: &HeadObjectOutput) -> Vec<Checksum> {
     if head.checksum_type() == Some(&ChecksumType::Composite) {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! The calls of [`ObjectStore`].
+//! Implements [`ObjectStore`] for S3.
 
 use std::ops::Range;
 
@@ -300,7 +300,7 @@ impl ObjectStore for S3 {
 }
 
 impl S3 {
-    /// `None` if the range is after the end of the object.
+    /// Sends a GET. `None` if the range is after the end of the object.
     async fn get(
         &self,
         key: &str,

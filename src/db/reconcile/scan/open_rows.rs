@@ -16,7 +16,8 @@ use crate::domain::key::Shard;
 use crate::domain::upload::Strategy;
 use crate::domain::{KeyRange, LocationNumber, PolicyName, Status, Timestamp};
 
-/// The times that define which rows are open.
+/// Decides which rows are open: their objects may change without an event (see
+/// [`Scan::list_open_keys`]).
 #[derive(Debug, Clone, Copy)]
 pub struct OpenWindow {
     /// Expired rows whose URL ended after this are still watched for late bytes.
@@ -24,7 +25,8 @@ pub struct OpenWindow {
     /// Bytes may still arrive by URLs that ended after this: they can overwrite a verified object,
     /// or store a deleted object again.
     pub writable_since: Timestamp,
-    /// Whether the store enforces write-once, so that only URLs without it can overwrite.
+    /// Whether the store enforces write-once, so that only URLs without write-once can overwrite an
+    /// object.
     pub write_once_holds: bool,
     /// Whether the URL of a part can also write the whole object.
     pub part_urls_write_objects: bool,
@@ -49,7 +51,8 @@ fn open_within(
     [by_key, by_time(inspecting), by_time(late), by_time(overwritable), by_time(deleted)]
 }
 
-/// The kinds of open rows: pending, inspected, expired, verified, and ended with a deleted object.
+/// The kinds of open rows: pending, being inspected, expired, verified, and ended with a deleted
+/// object.
 const KINDS: usize = 5;
 
 /// One query for each kind of open row. The states are literals, not parameters, because the
@@ -77,8 +80,8 @@ fn open_queries(
         .filter(Expr::cust("\"uploads\".\"status\" = 'pending'"));
     let inspecting = since(&[Status::Inspecting], Timestamp::UNIX_EPOCH);
     let late = since(&[Status::Expired], window.late_since);
-    // Parts become an object only when this service completes the upload, unless their URLs can do
-    // more. Write-once is no obstacle for those.
+    // Parts become an object only when this service completes the upload, unless the URL of a part
+    // can also write the whole object. Write-once does not prevent that.
     let in_parts = Column::Strategy.eq(Strategy::Multipart.name());
     let mut whole = Condition::all().add(Column::Strategy.ne(Strategy::Multipart.name()));
     if window.write_once_holds {
@@ -91,8 +94,8 @@ fn open_queries(
             whole
         },
     );
-    // Write-once accepts bytes for a deleted object. Before the deletion there is nothing to find,
-    // because the deletion removes all bytes that arrived.
+    // Even with write-once, a URL can store the object again after it was deleted. Rows whose
+    // object is not deleted yet are left out, because the deletion removes all bytes that arrived.
     let ended = [Status::Rejected, Status::Cancelled, Status::Removed];
     let in_parts = window.part_urls_write_objects.then_some(Strategy::Multipart);
     let rewritable =
@@ -116,10 +119,10 @@ const POLICY_STATE_SHARD: &str = "(\"uploads\".\"policy\" || ' ' || \"uploads\".
      substr(\"uploads\".\"key\", length(\"uploads\".\"key\")))";
 
 impl Scan<'_> {
-    /// The keys of open rows of a location in a range, in byte order. Open rows may change without an
-    /// event: pending rows; rows that expired after `late_since`; verified rows whose own URL can
-    /// still overwrite the object; and rows with a deleted object whose URL can still store another
-    /// one. Each kind is a query of its own with a small partial index.
+    /// The keys of open rows of a location in a range, in byte order. Open rows may change without
+    /// an event: pending rows; rows that expired after `late_since`; verified rows whose own URL
+    /// can still overwrite the object; and rows with a deleted object whose URL can still store
+    /// another one. Each kind is a query of its own with a small partial index.
     pub async fn list_open_keys(
         self,
         at: PolicyLocation<'_>,
@@ -148,8 +151,8 @@ impl Scan<'_> {
         Ok(Ord::min(self.count_some(together(queries, Column::Id)).await?, most))
     }
 
-    /// The locations of a policy that have open rows. `None` if more than `most` rows of a kind are
-    /// open: then some were not counted.
+    /// The locations of a policy that have open rows. `None` if `most` rows or more are open,
+    /// because some of them may not have been counted.
     pub async fn open_locations(
         self,
         policy: &PolicyName,
