@@ -111,22 +111,30 @@ class Run:
         _, stored = self.dev.get(f"{self.prefix}/api/uploads/{upload['id']}/file")
         self.expect(hashlib.sha256(stored).digest() == bytes(sent), f"the stored file differs from {file}")
 
+    @property
+    def file_methods(self):
+        """The methods of requests that carry a file."""
+        return ("PATCH",) if self.client in TUS else ("PUT", "POST")
+
+    @property
+    def file_url(self):
+        """How the URLs of these requests begin."""
+        if self.client in DIRECT + TUS:
+            return f"{self.base}/{'tus' if self.client in TUS else 'f'}"
+        return self.dev.s3_url
+
     def disturb(self, disturbance):
         """Calls `disturbance` with the first request that carries a file. The returned list is empty after that."""
         left = [True]
-        methods = ("PATCH",) if self.client in TUS else ("PUT", "POST")
 
         def handle(route):
-            if route.request.method in methods and left:
+            if route.request.method in self.file_methods and left:
                 left.clear()
                 disturbance(route)
             else:
                 route.continue_()
 
-        where = self.dev.s3_url
-        if self.client in DIRECT + TUS:
-            where = f"{self.base}/{'tus' if self.client in TUS else 'f'}"
-        self.page.route(re.compile(re.escape(where)), handle)
+        self.page.route(re.compile(re.escape(self.file_url)), handle)
         return left
 
     def disturbed(self, file, disturbance):
@@ -216,12 +224,29 @@ def cancelled(run):
 
 
 def lost(run):
-    """The store or the service gets the bytes, and the client gets no response."""
-    def lose(route):
-        route.fetch()
-        route.abort()
+    """The store or the service stores the bytes, and the client gets no response."""
+    # Chromium's protocol, because Playwright's `route.fetch` would send the request without the file.
+    session = run.page.context.new_cdp_session(run.page)
+    accepted = []
 
-    return run.disturbed("large" if run.client in UPPY + TUS else "small", lose)
+    def on_response(event):
+        paused = {"requestId": event["requestId"]}
+        if event["request"]["method"] in run.file_methods and not accepted:
+            accepted.append(event.get("responseStatusCode"))
+            session.send("Fetch.failRequest", paused | {"errorReason": "ConnectionReset"})
+        else:
+            session.send("Fetch.continueRequest", paused)
+
+    session.on("Fetch.requestPaused", on_response)
+    pattern = {"urlPattern": f"{run.file_url}*", "requestStage": "Response"}
+    session.send("Fetch.enable", {"patterns": [pattern]})
+    file, cell = "large" if run.client in UPPY + TUS else "small", YES
+    outcome = run.run(file)
+    run.expect(accepted and accepted[0] in (200, 201, 204), f"the response that was lost: {accepted}")
+    if failed(outcome):
+        outcome, cell = run.run(file), ERROR_THEN_YES
+    run.expect_file(outcome, file)
+    return cell
 
 
 def expired(run):
