@@ -1,5 +1,5 @@
-//! The real binary with `kind = "azure"`, on Azurite. Without `TEST_S3_KIND=azurite`, these tests do
-//! nothing.
+//! The real binary with `kind = "azure"`, on Azurite. Without `TEST_S3_KIND=azurite`, these tests
+//! do nothing.
 
 use reqwest::Method;
 use reqwest::header::ETAG;
