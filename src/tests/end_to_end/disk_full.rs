@@ -11,7 +11,7 @@ use crate::support::live::{Live, read, text};
 use crate::support::mp3;
 use crate::support::wait::wait_for;
 
-/// Fills the disk, and leaves `left` bytes free.
+/// Fills the disk with the file `path`, and leaves `left` bytes free.
 fn fill(path: &std::path::Path, left: u64) {
     let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
     for len in [64 << 10, 4096, 1] {

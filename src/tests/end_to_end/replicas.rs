@@ -1,6 +1,6 @@
 //! Three processes on one PostgreSQL share a run, and one of them is killed.
 //!
-//! `TEST_LONG=1` repeats it twenty times.
+//! The test has 3 rounds, or 20 with `TEST_LONG=1`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -68,7 +68,7 @@ async fn round() {
     let id = text(&run, "id");
     let rows = Database::connect(&database.url).await.unwrap();
     let starter = shards(&rows, &id).await[0].holder.unwrap();
-    // Killed while it and other processes hold shards.
+    // The process that started the run is killed while it and other processes hold shards.
     let before = wait_for_at_most(LONG, "two processes that share the run", async || {
         let all = shards(&rows, &id).await;
         let holders: Vec<_> =
@@ -133,7 +133,7 @@ async fn populate(live: &Live, on: &Subject, prefix: &str) -> Vec<(String, &'sta
     let mut tracks = Vec::new();
     for seed in 0..60 {
         let track = live.track().await;
-        // Either expired long before the audit, or valid for long after it.
+        // A URL is either expired before the audit, or valid for long after it.
         let (lives, bytes, becomes) = match seed % 4 {
             0 => (1, None, "expired"),
             1 => (3600, None, "pending"),
@@ -182,7 +182,7 @@ async fn ended(live: &Live, id: &str) -> Value {
     .await
 }
 
-/// The findings of a run, each with its count.
+/// The findings of a run: kind and key, sorted.
 async fn findings(live: &Live, id: &str) -> Vec<(String, String)> {
     let path = format!("/api/admin/reconciliations/{id}/findings?limit=1000");
     let (status, page) = live.get(&path).await;

@@ -15,10 +15,11 @@ use crate::support::wait::wait_for;
 /// The value of `server.shutdown_timeout` in these tests.
 const TIMEOUT: &str = "2s";
 
-/// After that time, plus 5 s for closing, the process must have ended, even on a slow machine.
+/// The time limit for the end of the process: [`TIMEOUT`], 5 s for closing, and time for a slow
+/// machine.
 const DEADLINE: Duration = Duration::from_secs(15);
 
-/// Requests that wait for something that does not respond.
+/// Sends requests that wait for a database or a store that does not respond.
 fn load(live: &Live, path: &str) -> JoinSet<()> {
     let mut requests = JoinSet::new();
     for _ in 0..8 {

@@ -44,7 +44,7 @@ async fn a_caller_over_its_rate_limit_gets_429_and_every_response_has_the_remain
     missing.is_problem(404, "not-found");
     assert!(missing.header("ratelimit").starts_with("\"default\";r=1"), "{missing:?}");
     let mut last = missing;
-    // The burst is used up, whatever address the requests claim to have.
+    // These requests use up the owner's burst, although each one claims another address.
     for n in 0..3 {
         last = get(&ann, "/api/tracks", &format!("10.0.1.{n}")).await;
     }

@@ -31,7 +31,7 @@ async fn run(store: &Store, prefix: &str) -> Report {
     probe(store, &HttpClient::default(), &SystemClock, &options(prefix)).await
 }
 
-/// The probe of the store's kind.
+/// Runs the probe for this kind of store.
 async fn run_on(on: &Subject, options: &ProbeOptions) -> Report {
     match on.backend().await {
         Some(backend) => backend.probe(&SystemClock, options).await,
