@@ -45,10 +45,11 @@ async fn round() {
         ("policies.tracks.prefix", prefix.as_str()),
         ("policies.tracks.grace", "1s"),
         ("policies.tracks.rejected_retention", "0s"),
-        // Slow enough to be killed in progress, after the other processes have joined.
+        // The run is slow, so that the kill interrupts it after the other processes have joined.
         ("reconcile.page_size", "3"),
         ("reconcile.max_requests_per_second", "6"),
-        // Longer than any pause of a slow machine, so that only a kill makes a lease expire.
+        // The lease is longer than any pause of a slow machine, so that it expires only after a
+        // kill.
         ("reconcile.lease", "10s"),
     ];
     let store = on.configuration();

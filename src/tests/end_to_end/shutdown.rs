@@ -41,7 +41,7 @@ async fn is_closed(live: &Live) -> bool {
     live.http.get(format!("{}/healthz", live.url)).send().await.is_err()
 }
 
-/// SQLite is a file, so there is no connection to freeze.
+/// Only on PostgreSQL: SQLite is a file, so there is no connection to freeze.
 #[tokio::test]
 async fn a_database_that_does_not_respond_does_not_delay_the_end_beyond_the_deadline() {
     if std::env::var("TEST_POSTGRES_URL").is_err() {

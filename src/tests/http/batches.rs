@@ -470,7 +470,7 @@ async fn the_number_of_statements_does_not_depend_on_the_number_of_items() {
     bounded.stop().await;
 }
 
-/// A kind of item, and the status of its result.
+/// A random item of a batch, and the status of its result.
 fn item() -> impl Strategy<Value = (Value, u64)> {
     let known = "[a-c]".prop_map(|name| json!(format!("s:{name}")));
     prop_oneof![

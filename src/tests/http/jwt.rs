@@ -22,7 +22,7 @@ fn public(names: &[&str]) -> Value {
     json!({"keys": names.iter().map(|name| all[*name].clone()).collect::<Vec<_>>()})
 }
 
-/// A token that is signed with a test key. `key` is the name of the key's file.
+/// A token that is signed with the test key in the file `name`. `id` is the key id in its header.
 fn token(name: &str, id: Option<&str>) -> String {
     let (algorithm, key) = match name {
         "rsa" => (Algorithm::RS256, EncodingKey::from_rsa_pem(include_bytes!("keys/rsa.pem"))),

@@ -88,7 +88,7 @@ async fn the_limit_of_pending_uploads_per_owner_is_enforced() {
     };
     delete(&ann, &made[0]).await;
     send(&server, &ann, json!({"filename": "a.mp3"})).await.is_problem(429, "quota-exceeded");
-    // Aborted parts free the quota at once.
+    // A cancelled multipart upload frees the quota at once, because its parts are aborted.
     let parts = json!({"filename": "a.mp3", "size": 6 << 20, "strategy": "multipart"});
     for _ in 0..3 {
         let made = send(&server, &bob, parts.clone()).await;

@@ -216,8 +216,8 @@ pub async fn head_returns_a_checksum_if_the_store_records_it(on: &Subject) {
 
 pub async fn keys_come_back_as_they_were_put(on: &Subject) {
     let mut names = vec!["a b", "100%", "%20", "ü/é", "it's", "a=b&c;d", "a:b@c", "(x)*!~,", "名"];
-    // SeaweedFS says that it encodes keys in listings, and leaves `+` as it is. No upload's
-    // key has one.
+    // SeaweedFS declares that the keys in listings are encoded, but does not encode `+`. The keys
+    // of uploads contain no `+`.
     if on.kind != Kind::Seaweedfs {
         names.push("a+b");
     }
