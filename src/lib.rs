@@ -1,6 +1,7 @@
 //! upload-coordinator: presigned uploads straight to S3, with a status you can trust.
 //!
-//! A module imports only modules to its right in this list. `scripts/check-layers` checks this:
+//! The layers are separated by arrows. A module imports no module of a layer to its left.
+//! `scripts/check-layers` checks this, and has the exact list of the allowed imports:
 //!
 //! ```text
 //! main → cli → http, workers → app, reconcile → auth, db, storage, net → domain

@@ -53,7 +53,8 @@ impl Computed {
         self.begin + TimeDelta::milliseconds(self.span.num_milliseconds() * number / count)
     }
 
-    /// The id of the object at this index: a UUID of version 7. Its last digit is that of the shard.
+    /// The id of the object at this index: a UUID of version 7. Its last digit is that of the
+    /// shard.
     pub fn id(&self, position: u64) -> Uuid {
         id_of(self.stored_at(position), position, position / self.per_shard)
     }

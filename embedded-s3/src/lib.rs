@@ -104,7 +104,8 @@ pub struct EmbeddedS3Config {
     pub host_domain: Option<String>,
     /// The limits of connections.
     pub limits: Limits,
-    /// Refuse every write with `If-None-Match` or `If-Match` with 501, as some stores do. For tests.
+    /// Refuse every write with `If-None-Match` or `If-Match` with 501, as some stores do. For
+    /// tests.
     pub refuse_conditions: bool,
 }
 

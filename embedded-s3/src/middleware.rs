@@ -141,8 +141,8 @@ impl Middleware {
         if form.signed || response.status() != StatusCode::BAD_REQUEST {
             return Ok(response);
         }
-        // An unsigned form fails because the limit of its file is zero bytes. That is not the reason
-        // that the client should see.
+        // An unsigned form fails because the limit of its file is zero bytes. That is not the
+        // reason that the client should see.
         let (parts, body) = response.into_parts();
         let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
         if String::from_utf8_lossy(&body).contains(S3ErrorCode::EntityTooLarge.as_str()) {

@@ -1,5 +1,5 @@
-//! The sea-orm models of the tables. `upload_coordinator::db`, the only user of this crate, converts
-//! rows to domain values. The recipe for a new table is in `src/db/mod.rs`.
+//! The sea-orm models of the tables. `upload_coordinator::db`, the only user of this crate,
+//! converts rows to domain values. The recipe for a new table is in `src/db/mod.rs`.
 #![expect(missing_docs, reason = "columns are documented where they are created: in `migration`")]
 
 pub mod api_key;

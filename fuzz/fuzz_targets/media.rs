@@ -1,5 +1,5 @@
-//! Inspects arbitrary bytes with the parsers of the inspector `media`. They must not panic, and must
-//! stay within the limits for reads. The fuzzer itself checks the time and the memory.
+//! Inspects arbitrary bytes with the parsers of the inspector `media`. They must not panic, and
+//! must stay within the limits for reads. The fuzzer itself checks the time and the memory.
 
 #![no_main]
 

@@ -1,6 +1,6 @@
-//! Laps of markers. A lap is a random id in a marker, which runs replace: it shows whether a copy of
-//! the database also writes the marker. New are the laps in the record of each marker, the name of
-//! its store (two stores may have buckets with the same name), the location of the database, and
+//! Laps of markers. A lap is a random id in a marker, which runs replace: it shows whether a copy
+//! of the database also writes the marker. New are the laps in the record of each marker, the name
+//! of its store (two stores may have buckets with the same name), the location of the database, and
 //! the id that the database had before it was reissued.
 
 use sea_orm_migration::prelude::*;

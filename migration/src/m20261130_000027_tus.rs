@@ -62,7 +62,8 @@ impl MigrationTrait for Migration {
             .col(ColumnDef::new(P::Size).big_integer().not_null())
             // The number of a part of the store's multipart upload, or NULL for a tail.
             .col(ColumnDef::new(P::PartNumber).integer())
-            // For a tail, which is an object: the fence of its writer, which is in the object's key.
+            // For a tail, which is an object: the fence of its writer, which is in the object's
+            // key.
             .col(ColumnDef::new(P::Tail).big_integer())
             .col(ColumnDef::new(P::Etag).text().not_null())
             .primary_key(Index::create().col(P::UploadId).col(P::Start))

@@ -1,7 +1,9 @@
-//! The locations of each policy's objects (store, bucket and prefix), and the location of each upload.
+//! The locations of each policy's objects (store, bucket and prefix), and the location of each
+//! upload.
 //!
-//! Rows that exist, and rows that the previous version inserts, belong to location 0 of their policy.
-//! The service adds the locations when it starts, because only its configuration knows them.
+//! Rows that exist, and rows that the previous version inserts, belong to location 0 of their
+//! policy. The service adds the locations when it starts, because only its configuration knows
+//! them.
 
 use sea_orm_migration::prelude::*;
 

@@ -1,5 +1,5 @@
-//! Moves: copies of objects that are not in the location of their upload, and the parameters of runs
-//! that move objects.
+//! Moves: copies of objects that are not in the location of their upload, and the parameters of
+//! runs that move objects.
 
 use sea_orm_migration::prelude::*;
 

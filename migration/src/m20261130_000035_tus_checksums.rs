@@ -22,8 +22,8 @@ enum TusPieces {
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         crate::online::bound_lock_wait(manager.get_connection()).await?;
-        // Whether the parts have checksums. This is decided when the multipart upload is created, so
-        // a later change of the store's capabilities has no effect on it.
+        // Whether the parts have checksums. This is decided when the multipart upload is created,
+        // so a later change of the store's capabilities has no effect on it.
         let checked =
             ColumnDef::new(TusUploads::CheckedParts).boolean().not_null().default(false).to_owned();
         let uploads = Table::alter().table(TusUploads::Table).add_column(checked).to_owned();

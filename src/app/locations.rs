@@ -125,8 +125,8 @@ impl App {
         ))
     }
 
-    /// The location of an upload's object. A location is stored before the first upload has its number,
-    /// and never deleted.
+    /// The location of an upload's object. A location is stored before the first upload has its
+    /// number, and never deleted.
     ///
     /// # Errors
     /// If there is no such location ([`DbError::Corrupt`]), or the database fails.
@@ -153,7 +153,8 @@ impl App {
         })
     }
 
-    /// Reads the locations again if the number is unknown, because another process may have added it.
+    /// Reads the locations again if the number is unknown, because another process may have added
+    /// it.
     async fn find_location(
         &self,
         policy: &PolicyName,

@@ -120,7 +120,8 @@ pub enum AppError {
     /// The caller's upload token does not allow the request.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// The policy of a row is no longer configured, or a location that is not an upload's is unknown.
+    /// The policy of a row is no longer configured, or a location that is not an upload's is
+    /// unknown.
     #[error("`{0}` is no longer configured")]
     Unconfigured(String),
     /// The store of a former location is no longer configured.

@@ -166,11 +166,11 @@ async fn move_page(
         }
         Ok::<_, WorkError>(())
     };
-    // Transfers continue while results are saved. A transfer that paused meanwhile could hold the
-    // database connection that the saving waits for.
+    // Transfers continue while results are saved. A paused transfer could hold the database
+    // connection that `save` waits for.
     tokio::try_join!(transfers, saving)?;
-    // Counted together with the cursor, so that a page that is repeated after a crash counts them
-    // once.
+    // Open and failed uploads are counted in the same write as the cursor. So they are counted
+    // once, even if the page is repeated after a crash.
     report(worker, open.len(), failed);
     save(worker, to, events, (Stage::Compare, Some(cursors.1))).await
 }

@@ -99,8 +99,8 @@ pub(super) async fn upload_part(
     Ok(S3Response::new(output))
 }
 
-/// Refuses a part whose checksum algorithm differs from the algorithm of the upload. If the object's
-/// checksum is computed from the checksums of its parts, each part must have one.
+/// Refuses a part whose checksum algorithm differs from the algorithm of the upload. If the
+/// object's checksum is computed from the checksums of its parts, each part must have one.
 fn check_algorithm(upload: &Upload, declared: &DeclaredBody) -> S3Result<()> {
     if !upload.explicit {
         return Ok(());

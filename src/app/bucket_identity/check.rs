@@ -163,8 +163,8 @@ impl MarkerCheck<'_> {
         let markers = self.app.db.markers();
         let Location { bucket, prefix, .. } = self.location;
         let locations = self.app.locations.all();
-        // A location keeps the name of a store that is not configured until a marker proves that the
-        // store was renamed. Until then, the record is that of another bucket.
+        // A location keeps the name of a store that is not configured until a marker proves that
+        // the store was renamed. Until then, the record is that of another bucket.
         let is_elsewhere = |name: &str| {
             let configured = self.app.stores.get(name).is_some_and(|store| store.bucket == *bucket);
             let is_known =

@@ -15,7 +15,7 @@ use crate::storage::servers::{Subject, now};
 use crate::support::live::{Live, read, text};
 use crate::support::mp3;
 
-/// A bucket that encrypts its objects; `None` if the store does not support it.
+/// A bucket that encrypts its objects with this algorithm. `None` if the store does not support it.
 async fn encrypted(algorithm: ServerSideEncryption) -> Option<Subject> {
     let on = Subject::server().await;
     let own = on.with_own_bucket().await.ok()?;

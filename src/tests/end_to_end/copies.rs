@@ -1,4 +1,4 @@
-//! A copy of the database of a running service is used on the same bucket.
+//! A second service uses a copy of the database on the same bucket.
 
 use serde_json::json;
 use upload_coordinator::domain::Status;
@@ -62,7 +62,7 @@ async fn a_copy_of_the_database_in_use_deletes_nothing_and_both_sides_are_degrad
         (original.get("/readyz").await.1["status"] == "ok").then_some(())
     })
     .await;
-    // The original deletes again.
+    // The original may delete files again.
     let delete = original.http.delete(format!("{}/api/uploads/{upload}", original.url));
     assert_eq!(delete.send().await.unwrap().status(), 204);
     assert_eq!(original.reconcile("incremental").await["counters"]["deleted"], 1);

@@ -49,7 +49,8 @@ async fn no_url_is_signed_by_credentials_that_the_store_refuses() {
     running.shutdown().await;
     let running = store(folder.path(), port, "the-second-secret-of-the-store").await;
     let problem = wait_for("a refusal to sign", async || {
-        // Each request to `readyz` is a check, and the worker checks every ten seconds.
+        // A request to `readyz` checks the store, at most once per second. The worker checks it
+        // only every ten seconds.
         live.get("/readyz").await;
         let (status, body) = create().await;
         (status != 201).then_some((status, body))

@@ -11,7 +11,7 @@ use crate::support::mp3;
 
 const PAGE: &str = "http://localhost:5173";
 
-/// Sends a preflight; returns the headers of the response.
+/// Sends a preflight request, and returns the headers of the response.
 async fn preflight(live: &Live, url: &str, method: &str, headers: &str, origin: &str) -> HeaderMap {
     let request = live.http.request(Method::OPTIONS, url).header("origin", origin);
     let request = request.header("access-control-request-method", method);

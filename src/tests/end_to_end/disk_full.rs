@@ -1,5 +1,5 @@
-//! A full disk below the database and the store of `dev`. Linux only: the disk is a tmpfs that only
-//! this process sees.
+//! The disk with the database and the store of `dev` is full. Linux only: the disk is a tmpfs that
+//! only the process of the service sees.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use crate::support::live::{Live, read, text};
 use crate::support::mp3;
 use crate::support::wait::wait_for;
 
-/// Fills the disk, and leaves `left` bytes free.
+/// Fills the disk with the file `path`, and leaves `left` bytes free.
 fn fill(path: &std::path::Path, left: u64) {
     let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
     for len in [64 << 10, 4096, 1] {
@@ -41,7 +41,7 @@ async fn a_full_database_is_a_plain_problem_and_readyz_names_it_until_there_is_s
     live.track().await;
     let filler = live.seen_by_process(&live.data_folder()).join("filler");
     fill(&filler, 0);
-    // The existing files still have room for a few more rows.
+    // The file of the database still has room for a few more rows.
     let mut created = Vec::new();
     let problem = wait_for("a write that does not fit", async || {
         let (status, body) = create(&live).await;

@@ -25,7 +25,7 @@ fn settings(on: &Subject, database: &TestDatabase) -> Vec<(String, String)> {
     settings
 }
 
-/// The exit code and the JSON output.
+/// Runs `doctor`, and returns the exit code and the JSON output.
 async fn doctor(settings: &[(String, String)], arguments: &[&str]) -> (Option<i32>, Value) {
     let arguments = [&["doctor", "--json"], arguments].concat();
     let output = run(&arguments, settings).await;

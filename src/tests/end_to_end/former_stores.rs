@@ -60,7 +60,7 @@ async fn a_store_of_old_files_only_never_keeps_the_service_from_starting() {
     let known = upload(&before, 1).await;
     assert_eq!(before.terminate().await, Some(0));
 
-    // Not configured any more.
+    // The old store is no longer configured.
     let mut without = setup.service(false, &[]).await;
     let gone = file(&without, &known).await;
     assert_eq!(gone.status(), 503);
@@ -74,7 +74,7 @@ async fn a_store_of_old_files_only_never_keeps_the_service_from_starting() {
     expect_ready(&without).await;
     assert_eq!(without.terminate().await, Some(0));
 
-    // Configured, and not reachable.
+    // The old store is configured, but not reachable.
     let nobody = ("storage.old.endpoint", "http://127.0.0.1:1");
     let mut down = setup.service(true, &[nobody]).await;
     expect_ready(&down).await;

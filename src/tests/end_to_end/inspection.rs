@@ -57,7 +57,7 @@ async fn send(live: &Live, upload: &Value, file: &[u8]) {
     assert_eq!(confirmed.0, 200, "{confirmed:?}");
 }
 
-/// Requests the file repeatedly until the test is over. Returns whether it was ever served.
+/// Requests the file repeatedly until `over` is true. Returns whether it was ever served.
 async fn poll(live: &Live, upload: &Value, over: &AtomicBool) -> bool {
     let path = format!("/api/uploads/{}/file?redirect=false", text(upload, "id"));
     let mut found = false;

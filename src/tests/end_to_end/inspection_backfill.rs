@@ -10,16 +10,16 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use crate::support::clamd::{Clamd, eicar};
 use crate::support::live::{Live, text};
 
-/// Its sound lasts 1.5 s.
+/// An MP3 that lasts 1.5 s, longer than `max_duration` in [`inspectors`].
 const LONG: &[u8] = include_bytes!("../files/media/cbr.mp3");
 
-/// A track's file of 0.5 s.
+/// A FLAC file that lasts 0.5 s.
 const SHORT: &[u8] = include_bytes!("../files/media/sound.flac");
 
 const ANY_FILE: [(&str, &str); 2] =
     [("policies.tracks.allowed_extensions", ""), ("policies.tracks.allowed_content_types", "")];
 
-/// A service without inspectors, and the process that has its bucket.
+/// A service without inspectors, and the process whose embedded store it uses.
 struct Before {
     live: Live,
     _store: Live,
@@ -32,7 +32,7 @@ impl Before {
         Self { live, _store: store }
     }
 
-    /// An upload that is verified and served, and its id.
+    /// Uploads and confirms a file, which is then served. Returns the id of the upload.
     async fn upload(&self, file: &[u8], track: Option<&str>) -> String {
         let mut body = json!({"filename": "file", "size": file.len()});
         if let Some(track) = track {
@@ -108,7 +108,7 @@ async fn files_from_before_the_inspectors_are_inspected_and_a_killed_backfill_co
     assert_eq!(found(&dry, "withheld", "media"), std::slice::from_ref(&long));
     assert_eq!(before.live.file(&track).await, eicar(), "nothing was changed");
 
-    // It is killed in the middle: the files wait for the rate.
+    // A backfill with a low rate is killed after its first line, before it has examined all files.
     let slow = ["reconcile", "--inspect", "--inspect-rate", "1"];
     let started = Instant::now();
     let mut killed = before.live.command(&slow, &settings).stdout(Stdio::piped()).spawn().unwrap();
@@ -142,8 +142,8 @@ async fn files_from_before_the_inspectors_are_inspected_and_a_killed_backfill_co
     for id in &ids {
         assert_eq!(before.get(id).await["status"], "uploaded");
     }
-    // Nothing is recorded about files that are no media files: only their first bytes are read
-    // again.
+    // The media inspector records nothing about other files than media files. So the next backfill
+    // examines them again.
     let (code, again) = before.inspect(&[], &settings).await;
     assert_eq!((code, count(&again, "examined")), (Some(0), ids.len() as u64), "{again}");
     assert_eq!(count(&again, "accepted"), ids.len() as u64);

@@ -1,5 +1,5 @@
-//! Clients of other protocols under a policy with the real virus scanner: they succeed as without
-//! one, and nobody downloads a virus.
+//! Clients of other protocols under a policy with the real virus scanner: their requests succeed as
+//! without a scanner, and a virus can never be downloaded.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -55,7 +55,7 @@ async fn patch(live: &Live, path: &str, offset: usize, piece: &[u8]) -> u16 {
 }
 
 async fn create_tus(live: &Live, length: usize) -> String {
-    // The file's name: file.
+    // The metadata is the file name `file`.
     let request = tus(live, "POST", "/tus/").header("Upload-Length", length);
     let created = request.header("Upload-Metadata", "filename ZmlsZQ==").send().await.unwrap();
     assert_eq!(created.status(), 201);
@@ -63,7 +63,7 @@ async fn create_tus(live: &Live, length: usize) -> String {
 }
 
 impl Sending {
-    /// Everything except the last request, which completes the upload.
+    /// Sends everything except the last request, which completes the upload.
     async fn begin(protocol: &str, live: &Live, file: &[u8]) -> Self {
         match protocol {
             "tus" => {
@@ -98,7 +98,7 @@ impl Sending {
         }
     }
 
-    /// The last request, which succeeds. Returns the upload's id.
+    /// Sends the last request, which must succeed. Returns the upload's id.
     async fn finish(&self, live: &Live, file: &[u8]) -> String {
         match self {
             Self::Tus { path } => assert_eq!(patch(live, path, 4, &file[4..]).await, 204),
@@ -121,7 +121,7 @@ impl Sending {
     }
 }
 
-/// Asks for the file in every way until the test is over. Returns the path that served it.
+/// Requests the file from every route until `over` is true. Returns the path that served it.
 async fn poll(live: &Live, id: &str, over: &AtomicBool) -> Option<String> {
     let mut served = None;
     while !over.load(Ordering::SeqCst) {

@@ -15,7 +15,7 @@ async fn a_kill_between_presign_and_upload_loses_nothing() {
     live.presign(&never, json!({})).await;
     live.kill().await;
     live.restart().await;
-    // The URL from before still works, and the row exists.
+    // The URL that was signed before the kill still works, and the row exists.
     assert_eq!(live.send_bytes(&request, mp3(9000, 1)).await.status(), 200);
     live.kill().await;
     live.restart().await;
@@ -48,7 +48,7 @@ async fn a_kill_during_a_reconciliation_loses_nothing() {
     .await;
     live.kill().await;
     live.restart().await;
-    // The dead run continues after its lease has expired. Then a new run may start.
+    // The interrupted run continues after its lease has expired. A new run may start after its end.
     let path = "/api/admin/reconciliations?wait=true";
     let mut ended = Value::Null;
     wait_for("another audit", async || {

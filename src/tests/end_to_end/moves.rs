@@ -1,7 +1,7 @@
 //! Moves between real servers while clients upload and download, while the processes that move are
-//! killed, and while objects are overwritten and deleted behind the service's back: embedded server →
-//! the servers of the environment, one after the other (another embedded one by default) → embedded
-//! server. `scripts/test` runs it on SeaweedFS and Azurite.
+//! killed, and while objects are overwritten and deleted behind the service's back: embedded server
+//! → the servers of the environment, one after the other (another embedded one by default) →
+//! embedded server. `scripts/test` runs it on SeaweedFS and Azurite.
 //!
 //! `TEST_LONG=1` moves 10,000 objects. 300 of them are made of parts, and 50 of these have more than
 //! 100 MiB: 7 GiB in each store.

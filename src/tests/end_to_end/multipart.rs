@@ -223,7 +223,7 @@ async fn a_form_upload_must_match_its_size_type_and_metadata() {
     let path = format!("/api/uploads/{}/confirm", text(&upload, "id"));
     let (status, done) = live.send(Method::POST, &path, None).await;
     assert_eq!((status, text(&done, "status").as_str()), (200, "uploaded"), "{done}");
-    // No size was declared, so the policy's limit applies.
+    // If no size is declared, the form still requires at least one byte.
     let any = create(&live, json!({"filename": "a.mp3", "strategy": "post"})).await;
     let empty = live.http.post(text(&any["request"], "url"));
     let empty = empty.multipart(form(&any["request"], vec![])).send().await.unwrap();

@@ -76,7 +76,7 @@ async fn a_store_that_is_down_is_503_and_is_used_again_without_a_restart() {
     );
 }
 
-/// SQLite is a file, so there is no connection to drop.
+/// Only on PostgreSQL: SQLite is a file, so there is no connection to drop.
 #[tokio::test]
 async fn a_database_that_is_down_is_503_and_is_used_again_without_a_restart() {
     if std::env::var("TEST_POSTGRES_URL").is_err() {

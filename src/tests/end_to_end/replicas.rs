@@ -1,6 +1,6 @@
 //! Three processes on one PostgreSQL share a run, and one of them is killed.
 //!
-//! `TEST_LONG=1` repeats it twenty times.
+//! The test has 3 rounds, or 20 with `TEST_LONG=1`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -45,10 +45,11 @@ async fn round() {
         ("policies.tracks.prefix", prefix.as_str()),
         ("policies.tracks.grace", "1s"),
         ("policies.tracks.rejected_retention", "0s"),
-        // Slow enough to be killed in progress, after the other processes have joined.
+        // The run is slow, so that the kill interrupts it after the other processes have joined.
         ("reconcile.page_size", "3"),
         ("reconcile.max_requests_per_second", "6"),
-        // Longer than any pause of a slow machine, so that only a kill makes a lease expire.
+        // The lease is longer than any pause of a slow machine, so that it expires only after a
+        // kill.
         ("reconcile.lease", "10s"),
     ];
     let store = on.configuration();
@@ -68,7 +69,7 @@ async fn round() {
     let id = text(&run, "id");
     let rows = Database::connect(&database.url).await.unwrap();
     let starter = shards(&rows, &id).await[0].holder.unwrap();
-    // Killed while it and other processes hold shards.
+    // The process that started the run is killed while it and other processes hold shards.
     let before = wait_for_at_most(LONG, "two processes that share the run", async || {
         let all = shards(&rows, &id).await;
         let holders: Vec<_> =
@@ -133,7 +134,7 @@ async fn populate(live: &Live, on: &Subject, prefix: &str) -> Vec<(String, &'sta
     let mut tracks = Vec::new();
     for seed in 0..60 {
         let track = live.track().await;
-        // Either expired long before the audit, or valid for long after it.
+        // A URL is either expired before the audit, or valid for long after it.
         let (lives, bytes, becomes) = match seed % 4 {
             0 => (1, None, "expired"),
             1 => (3600, None, "pending"),
@@ -182,7 +183,7 @@ async fn ended(live: &Live, id: &str) -> Value {
     .await
 }
 
-/// The findings of a run, each with its count.
+/// The findings of a run: kind and key, sorted.
 async fn findings(live: &Live, id: &str) -> Vec<(String, String)> {
     let path = format!("/api/admin/reconciliations/{id}/findings?limit=1000");
     let (status, page) = live.get(&path).await;

@@ -15,10 +15,11 @@ use crate::support::wait::wait_for;
 /// The value of `server.shutdown_timeout` in these tests.
 const TIMEOUT: &str = "2s";
 
-/// After that time, plus 5 s for closing, the process must have ended, even on a slow machine.
+/// The time limit for the end of the process: [`TIMEOUT`], 5 s for closing, and time for a slow
+/// machine.
 const DEADLINE: Duration = Duration::from_secs(15);
 
-/// Requests that wait for something that does not respond.
+/// Sends requests that wait for a database or a store that does not respond.
 fn load(live: &Live, path: &str) -> JoinSet<()> {
     let mut requests = JoinSet::new();
     for _ in 0..8 {
@@ -40,7 +41,7 @@ async fn is_closed(live: &Live) -> bool {
     live.http.get(format!("{}/healthz", live.url)).send().await.is_err()
 }
 
-/// SQLite is a file, so there is no connection to freeze.
+/// Only on PostgreSQL: SQLite is a file, so there is no connection to freeze.
 #[tokio::test]
 async fn a_database_that_does_not_respond_does_not_delay_the_end_beyond_the_deadline() {
     if std::env::var("TEST_POSTGRES_URL").is_err() {

@@ -9,7 +9,8 @@ use crate::support::live::Live;
 use crate::support::proxy::Proxy;
 use crate::support::wait::wait_for;
 
-/// Permanent errors are reported at once, long before the default of `server.start_timeout`.
+/// The time limit of a start that must fail. It is shorter than the default of
+/// `server.start_timeout`, 1 min.
 const AT_ONCE: Duration = Duration::from_secs(30);
 
 async fn waits_for(live: &Live, what: &str) {

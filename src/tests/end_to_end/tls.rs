@@ -22,7 +22,7 @@ use crate::support::wait::wait_for_at_most;
 const CERTIFICATE: &str = include_str!("../http/keys/localhost.pem");
 const KEY: &str = include_str!("../http/keys/localhost-key.pem");
 
-/// The time limit of a response from a debug build on a slow machine.
+/// The time limit of a start or an end of the process, for a debug build on a slow machine.
 const START: Duration = Duration::from_mins(1);
 
 /// A client that trusts only this certificate.

@@ -131,7 +131,7 @@ async fn uploads_over_three_processes_survive_kills_of_each() {
         Ok(_) => (50, Duration::from_secs(5)),
         Err(_) => (4, Duration::from_millis(300)),
     };
-    // Its store serves all processes.
+    // The three processes use the embedded store of this one.
     let store = Live::dev().await;
     let database = TestDatabase::create().await;
     let shared = [("database.url", database.url.as_str()), ("policies.tracks.prefix", "shared/")];

@@ -12,7 +12,8 @@ const SENTENCE: &str =
 #[tokio::test]
 async fn a_store_that_refuses_conditions_is_served_without_them() {
     let on = Subject::unconditional().await;
-    // The service starts: it writes the marker after a HEAD.
+    // The start does not fail, because the service then writes the marker without a condition,
+    // after a HEAD request.
     let live = Live::serving(&on.configuration(), &[("direct_upload.part_size", "5MiB")]).await;
     let (_, ready) = live.get("/readyz").await;
     let capabilities = &ready["capabilities"]["default"];

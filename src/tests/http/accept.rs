@@ -9,7 +9,7 @@ async fn reading(server: &Server, method: &str, path: &str, accept: &str) -> Res
     fetch(server.request(method, path).header("accept", accept)).await
 }
 
-/// Every operation of the document.
+/// Every operation of the OpenAPI document: method, path and description.
 fn operations(document: &Value) -> Vec<(String, String, Value)> {
     let mut found = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -47,7 +47,8 @@ async fn documented_operations_refuse_a_client_that_accepts_neither_the_response
         let own = own.filter_map(|(_, response)| response["content"].as_object());
         let own = own.flat_map(|content| content.keys().map(String::as_str));
         for accept in own.chain(["application/problem+json", "*/*", "text/*, */*;q=0.1"]) {
-            // Most requests are refused because they have no body, or because there is no run.
+            // Most requests are refused for another reason: they have no body, or there is no such
+            // resource.
             let found = reading(&server, &method, &real(&path), accept).await;
             assert_ne!(found.status, 406, "{method} {path}: {accept}");
         }

@@ -82,7 +82,7 @@ async fn attachments_are_listed_by_prefix_in_the_order_of_their_subjects() {
             }
         }
     };
-    // In the order of bytes on both databases.
+    // SQLite and PostgreSQL both order the subjects by their bytes.
     let all = ["B", "a-b", "a_b", "album:420", "album:42:back", "album:42:cover", "album:7"];
     assert_eq!(subjects("").await, all);
     assert_eq!(subjects("prefix=album:42:").await, ["album:42:back", "album:42:cover"]);

@@ -70,7 +70,7 @@ async fn every_invalid_field_of_a_move_is_named() {
     }
     let mode = json!({"mode": "move"});
     server.send("POST", "/api/admin/reconciliations", mode).await.blames("mode");
-    // A run is no move.
+    // The id of a reconciliation is not the id of a move.
     let started = server.send("POST", "/api/admin/reconciliations", json!({"mode": "audit"})).await;
     let path = format!("/api/admin/moves/{}", started.json()["id"].as_str().unwrap());
     for path in [path.clone(), format!("{path}/events"), format!("{path}/findings")] {

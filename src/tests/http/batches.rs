@@ -108,7 +108,7 @@ async fn a_batch_has_1_to_100_items_and_a_body_of_a_mebibyte() {
     let many = (0..101).map(|n| good(&n.to_string()));
     server.send("POST", BATCH, batch(many)).await.blames("uploads");
     assert_eq!(count(&server).await, 0);
-    // The largest metadata that S3 allows, for each upload.
+    // Each upload has the largest metadata that S3 allows.
     let full = (0..100).map(|n| {
         let mut item = good(&n.to_string());
         item["metadata"] = json!({"m": "x".repeat(2047)});
@@ -178,7 +178,8 @@ async fn a_repeated_batch_gets_the_same_results_with_valid_urls() {
     let first = results(&keyed(&server, "k", &body).await);
     let expected = [201, 400, 404, 201, 201, 429, 400, 429];
     assert_eq!(statuses(&first), expected);
-    // The quota has free room again. The repeated request still returns the first result.
+    // A confirmed upload no longer counts in the quota, but the repeated request still returns the
+    // first results.
     let path = format!("/api/uploads/{}", id(&first[0]));
     let put = server.store.clone();
     let key = first[0]["upload"]["key"].as_str().unwrap();
@@ -197,7 +198,7 @@ async fn a_repeated_batch_gets_the_same_results_with_valid_urls() {
     assert!(again[3]["upload"]["request"]["url"].is_string());
     assert_eq!(count(&server).await, 3);
     keyed(&server, "k", &batch([good("x")])).await.is_problem(422, "idempotency-mismatch");
-    // A batch that creates nothing has used its key too.
+    // A batch that creates nothing uses its key too.
     let bad = batch([json!({"filename": "b.exe"})]);
     for _ in 0..2 {
         assert_eq!(statuses(&results(&keyed(&server, "bad", &bad).await)), [400]);
@@ -410,7 +411,7 @@ async fn an_upload_token_counts_each_upload_of_a_batch_and_reaches_no_others() {
     server.stop().await;
 }
 
-/// The number of statements of a request.
+/// The number of SQL statements that a request executes, and the results in its response.
 async fn cost(server: &Server, request: impl Future<Output = Response>) -> (u64, Vec<Value>) {
     let before = server.app.db.statements();
     let response = request.await;
@@ -469,7 +470,7 @@ async fn the_number_of_statements_does_not_depend_on_the_number_of_items() {
     bounded.stop().await;
 }
 
-/// A kind of item, and the status of its result.
+/// A random item of a batch, and the status of its result.
 fn item() -> impl Strategy<Value = (Value, u64)> {
     let known = "[a-c]".prop_map(|name| json!(format!("s:{name}")));
     prop_oneof![

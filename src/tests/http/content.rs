@@ -201,7 +201,7 @@ async fn after_a_broken_connection_no_parts_are_left_and_the_file_can_be_sent_ag
 async fn of_two_files_for_one_direct_upload_one_is_stored_and_the_other_refused() {
     let server = Server::start().await;
     let (_, path) = create(&server, json!({"strategy": "direct"})).await;
-    // Both requests are about to be stored.
+    // The gate stops both requests just before the store writes their objects.
     let gate = server.store.hold(Operation::Put);
     let both = async {
         tokio::join!(send(&server, &path, mp3(1000, 1)), send(&server, &path, mp3(1001, 2)))

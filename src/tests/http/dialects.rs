@@ -139,8 +139,8 @@ async fn a_client_that_signs_each_request_names_only_its_own_multipart_upload() 
     is_error(&sign(part("", 1)).await, 400, "uploadId");
     is_error(&sign(part("ü", 1)).await, 400, "uploadId");
 
-    // The test sends this request as the client would. The service does not know the store's id
-    // yet.
+    // The client begins the multipart upload at the store with the signed request. The service
+    // learns the store's id of it only from a later request.
     let opened = server.store.create_multipart(&key, &PutOptions::default()).await.unwrap();
     let elsewhere =
         server.store.create_multipart("tracks/0/x", &PutOptions::default()).await.unwrap();

@@ -151,7 +151,8 @@ async fn a_file_in_chunks_is_complete_with_its_last_byte_and_repeated_bytes_are_
     let server = server().await;
     let bytes = mp3(9000, 1);
     let id = announce(&server, bytes.len()).await;
-    // The third begins before the end of the second, and the last one is empty.
+    // The third chunk contains the second one again, the fourth is the first one again, and the
+    // last one is empty.
     for (from, to) in [(0, 4000), (4000, 5000), (4000, 8000), (0, 4000), (8000, 9000), (9000, 9000)]
     {
         let stored = chunk(&server, &id, from, bytes.len(), &bytes[from..to]).await;

@@ -49,7 +49,7 @@ async fn a_raw_file_is_stored_attached_and_served_by_redirect() {
 async fn a_form_can_have_other_fields_around_its_file() {
     let server = Server::start().await;
     let track = server.track().await;
-    // More than two parts.
+    // The store receives this file in more than two parts.
     let file = Part::bytes(mp3(11 << 20, 1)).file_name("ignored.exe").mime_str("audio/mpeg");
     let form =
         Form::new().text("before", "x".repeat(1000)).part("file", file.unwrap()).text("after", "y");

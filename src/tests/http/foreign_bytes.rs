@@ -1,4 +1,5 @@
-//! Other input, mutated and sent over the network: never a 5xx, and no unintended effect.
+//! Mutated events, lists of parts, queries and keys, sent over the network. The response is never a
+//! 5xx, and mutated input has no unintended effect. `forms` does the same with forms.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -38,7 +39,7 @@ fn a_mutated_event_is_accepted_or_refused() {
 
 #[test]
 fn a_mutated_list_of_parts_is_refused_or_signed_exactly() {
-    // A list of one part, and a list with the same part twice.
+    // One part, the same part twice, and a part that the upload does not have.
     let lists = prop::sample::select(vec![
         r#"{"part_numbers": [1], "expires_in": 60}"#,
         r#"{"part_numbers": [1, 1]}"#,
@@ -107,7 +108,8 @@ fn a_mutated_api_key_is_401_and_a_mutated_idempotency_key_is_accepted_or_refused
         // Spaces around a header value are not part of it (RFC 9110, 5.5).
         let shown = once.as_bytes().trim_ascii();
         let fit = (1..=255).contains(&shown.len()) && shown.iter().all(u8::is_ascii_graphic);
-        // The second of two inputs with the same key gets the track of the first.
+        // If two inputs have the same key, the second one gets the track of the first one: a 201
+        // too.
         prop_assert_eq!(created, if fit { 201 } else { 400 });
         Ok(())
     });

@@ -20,7 +20,7 @@ use crate::support::mp3;
 use crate::support::mutate::mutated;
 use crate::support::wait::wait_for;
 
-/// A form and the file in it.
+/// A form as it is sent, and the file in it.
 #[derive(Debug, Clone)]
 struct Sent {
     boundary: String,

@@ -44,7 +44,7 @@ async fn the_type_of_every_problem_is_the_path_of_a_page() {
         let title = found.json()["title"].as_str().unwrap().to_owned();
         assert!(page.text.contains(&title), "{path}");
     }
-    // The types in the document, too.
+    // The problem types in the OpenAPI document have pages, too.
     let document = server.get("/api/schema").await.text;
     let types = document.split("\"/problems/").skip(1);
     let types: std::collections::BTreeSet<_> = types
@@ -170,7 +170,7 @@ async fn a_cursor_that_was_changed_or_is_from_another_database_is_400() {
     let other = Server::start().await;
     other.get(&format!("/api/tracks?limit=1&cursor={cursor}")).await.blames("cursor");
     other.stop().await;
-    // All processes on a database share the key of cursors.
+    // All processes on a database share the key that signs cursors.
     let signed = |key: &upload_coordinator::db::CursorKey| {
         let (order, id) = ("x".to_owned(), uuid::Uuid::nil());
         upload_coordinator::db::Cursor { order, value: String::new(), id }.encode(key)

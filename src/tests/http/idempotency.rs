@@ -69,7 +69,7 @@ async fn every_creating_route_returns_the_same_resource_for_the_same_key() {
     let (one, two) = (sign().await, sign().await);
     assert_eq!((one.status.as_u16(), two.status.as_u16()), (201, 201), "{two:?}");
     assert_eq!(one.json()["upload"]["id"], two.json()["upload"]["id"]);
-    // After the file has arrived, there is nothing to sign.
+    // After the file has arrived, no URL is signed.
     let key = one.json()["upload"]["key"].as_str().unwrap().to_owned();
     server.store.put(&key, mp3(500, 1).into(), &PutOptions::default()).await.unwrap();
     let upload = one.json()["upload"]["id"].as_str().unwrap().to_owned();
@@ -123,7 +123,8 @@ async fn an_invalid_key_is_400_and_a_refused_request_leaves_its_key_free() {
     fetch(twice.header("idempotency-key", "b").json(&body)).await.blames("Idempotency-Key");
     assert_eq!(send(&server, "/api/tracks", &"x".repeat(255), &body).await.status, 201);
 
-    // Refused before and after the key was reserved: the key works with a corrected body.
+    // A request can be refused before its key is reserved (the track) or after that (the upload).
+    // In both cases the key works with a corrected body.
     send(&server, "/api/tracks", "k", &json!({"title": "t"})).await.blames("artist_name");
     assert_eq!(send(&server, "/api/tracks", "k", &body).await.status, 201);
     let lost = json!({"filename": "a.mp3", "track_id": SystemIds.uuid()});
@@ -184,7 +185,7 @@ async fn if_two_attempts_hold_a_key_one_of_them_creates_the_resource() {
     assert_eq!(found, Ok(quick.resource), "it finds the resource of the other attempt");
     let seen = db.idempotency().reserve(&owner, "k", "f", SystemIds.uuid(), Duration::ZERO).await;
     assert!(matches!(seen, Ok(Reservation::Done(id)) if id == quick.resource));
-    // A resource that was not created leaves nothing behind.
+    // If no attempt created the resource, the key is released and can be used for another request.
     let failed =
         db.idempotency().reserve(&owner, "x", "f", SystemIds.uuid(), Duration::from_mins(1)).await;
     let Ok(Reservation::Held(failed)) = failed else { panic!("free") };

@@ -22,7 +22,7 @@ fn public(names: &[&str]) -> Value {
     json!({"keys": names.iter().map(|name| all[*name].clone()).collect::<Vec<_>>()})
 }
 
-/// A token that is signed with a test key. `key` is the name of the key's file.
+/// A token that is signed with the test key in the file `name`. `id` is the key id in its header.
 fn token(name: &str, id: Option<&str>) -> String {
     let (algorithm, key) = match name {
         "rsa" => (Algorithm::RS256, EncodingKey::from_rsa_pem(include_bytes!("keys/rsa.pem"))),
@@ -113,7 +113,8 @@ async fn tokens_of_every_algorithm_are_verified_with_the_keys_of_a_file() {
         assert_eq!(get(&server, &token(name, Some(name))).await.status, 200, "{name}");
         assert_eq!(get(&server, &token(name, None)).await.status, 200, "the only one: {name}");
     }
-    // A key with the id of another one, a key that is not in the set, and a changed payload.
+    // A token that is signed with another key than its id says, a token whose key is not in the
+    // set, and a token with a changed payload.
     get(&server, &token("ec2", Some("ec1"))).await.is_problem(401, "unauthorized");
     get(&server, &token("ec2", Some("ec2"))).await.is_problem(401, "unauthorized");
     let forged = token("ed", Some("ed")).replacen("eyJleHAi", "eyJleHBi", 1);

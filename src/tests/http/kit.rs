@@ -87,17 +87,17 @@ impl Server {
         Self::with(Duration::from_secs(20)).await
     }
 
-    /// With this `client_timeout`.
+    /// A server with this `client_timeout`.
     pub async fn with(client_timeout: Duration) -> Self {
         Self::build(client_timeout, Quota::default(), |_| SecurityConfig::default()).await
     }
 
-    /// With API keys, without their cache.
+    /// A server with API keys, which are not cached.
     pub async fn keyed() -> Self {
         Self::protected(Quota::default(), |_| {}).await
     }
 
-    /// With API keys, a quota and other changes of the configuration.
+    /// A server with API keys, a quota and other changes of the security configuration.
     pub async fn protected(quota: Quota, change: impl FnOnce(&mut SecurityConfig)) -> Self {
         Self::build(Duration::from_secs(20), quota, |app| {
             let keys = ApiKeyVerifier::new(app.db.clone(), app.clock.clone(), Duration::ZERO);
@@ -109,7 +109,7 @@ impl Server {
         .await
     }
 
-    /// With this security configuration.
+    /// A server with this `client_timeout`, quota and security configuration.
     pub async fn build(
         client_timeout: Duration,
         quota: Quota,
@@ -120,7 +120,7 @@ impl Server {
         let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
         let objects = store.clone().store("default", None).unwrap();
         let mut policies = policies();
-        // Small enough for a test that sends a larger file.
+        // Small, so that tests can send a larger file.
         for policy in policies.values_mut() {
             policy.max_size = 16 << 20;
         }
@@ -169,7 +169,7 @@ impl Server {
         format!("Bearer {}", made.unwrap().1.expose_secret())
     }
 
-    /// The id of a new track.
+    /// Creates a track and returns its id.
     pub async fn track(&self) -> String {
         let body = serde_json::json!({"title": "Blue in Green", "artist_name": "Miles Davis"});
         let track = self.send("POST", "/api/tracks", body).await;
@@ -192,7 +192,7 @@ pub fn fuzz<S: Strategy>(
     let runtime = runtime.unwrap();
     let server = runtime.block_on(server);
     let config = Config::with_source_file(file!());
-    // Each case takes several requests and commits.
+    // Half the usual number of cases, because each case sends several requests.
     let config = Config { cases: config.cases / 2, ..config };
     let outcome =
         TestRunner::new(config).run(inputs, |input| runtime.block_on(case(&server, input)));

@@ -44,7 +44,7 @@ async fn a_caller_over_its_rate_limit_gets_429_and_every_response_has_the_remain
     missing.is_problem(404, "not-found");
     assert!(missing.header("ratelimit").starts_with("\"default\";r=1"), "{missing:?}");
     let mut last = missing;
-    // The burst is used up, whatever address the requests claim to have.
+    // These requests use up the owner's burst, although each one claims another address.
     for n in 0..3 {
         last = get(&ann, "/api/tracks", &format!("10.0.1.{n}")).await;
     }
@@ -88,7 +88,7 @@ async fn the_limit_of_pending_uploads_per_owner_is_enforced() {
     };
     delete(&ann, &made[0]).await;
     send(&server, &ann, json!({"filename": "a.mp3"})).await.is_problem(429, "quota-exceeded");
-    // Aborted parts free the quota at once.
+    // A cancelled multipart upload frees the quota at once, because its parts are aborted.
     let parts = json!({"filename": "a.mp3", "size": 6 << 20, "strategy": "multipart"});
     for _ in 0..3 {
         let made = send(&server, &bob, parts.clone()).await;

@@ -7,7 +7,7 @@ use upload_coordinator::domain::{Scope, Scopes};
 use super::kit::{Response, Server, fetch};
 use crate::support::mp3;
 
-/// One operation of the document.
+/// One operation of the OpenAPI document.
 struct Operation {
     method: String,
     path: String,
@@ -31,7 +31,7 @@ async fn operations(server: &Server) -> Vec<Operation> {
     found
 }
 
-/// The example of an operation's JSON body.
+/// The documented example of an operation's JSON body.
 fn example(document: &Value, operation: &Value) -> Option<Value> {
     let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
     let mut references = vec![schema["$ref"].as_str()];
@@ -202,7 +202,7 @@ async fn another_owner_gets_404_for_everything_and_changes_nothing() {
     server.stop().await;
 }
 
-/// The routes that upload tokens may use. The list is complete.
+/// All routes that upload tokens may use. Every other route must refuse them.
 const OF_UPLOAD_TOKENS: [&str; 16] = [
     "GET /api/uploads",
     "POST /api/uploads",
@@ -268,7 +268,8 @@ async fn an_upload_token_reaches_its_own_uploads_and_no_other_route() {
     expected.sort_unstable();
     assert_eq!(open, expected);
     let listed = state(&server, &ids, &ann).await;
-    // The walk created uploads with the token, which counts them.
+    // The list of upload tokens is not compared, because the requests above created uploads with
+    // the token, and the list contains their number.
     assert_eq!(listed[..2], before[..2]);
     assert_eq!(server.store.keys(), keys, "nothing was stored or deleted");
     server.stop().await;

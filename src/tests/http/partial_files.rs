@@ -99,7 +99,8 @@ async fn form_fields_of_one_chunk_of_several_are_refused_and_the_old_file_stays(
             assert_eq!(stored.is_unchanged(&response, name).await, ["uploaded"]);
         }
     }
-    // Longer than two parts: bytes are in the store before the field arrives.
+    // This file is longer than two parts, so some of its bytes are in the store before the field
+    // arrives.
     let large = Part::bytes(mp3(11 << 20, 1)).file_name("a.mp3");
     let form = Form::new().part("file", large).text("dztotalchunkcount", "2");
     let response = fetch(stored.request("POST").multipart(form)).await;
@@ -121,7 +122,7 @@ async fn the_error_about_a_wrong_part_name_contains_the_right_name() {
     let server = Server::start().await;
     let track = server.track().await;
     let path = format!("/api/tracks/{track}/upload/a.mp3");
-    // The larger file is longer than all other parts of a form can be.
+    // The larger file exceeds the limit for the parts of a form that are not the file.
     for len in [1_000, 300_000] {
         let file = Part::bytes(mp3(len, 1)).file_name("a.mp3");
         let form = Form::new().text("title", "x").part("audio", file);

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use super::kit::{Response, Server, fetch};
 use crate::support::mp3;
 
-/// Creates an upload of `a.mp3` with these members. Returns it and its path.
+/// Creates an upload of `a.mp3` with these members. Returns it and the path for its file.
 async fn create(server: &Server, prefix: &str, members: Value) -> (Value, String) {
     let mut body = json!({"filename": "a.mp3"});
     body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());

@@ -78,7 +78,7 @@ async fn a_store_that_hangs_gets_one_request_and_every_caller_a_timely_response(
         tokio::spawn(async move { server.get("/readyz").await })
     });
     let askers: Vec<_> = askers.collect();
-    // Other requests do not wait for it.
+    // Other requests do not wait for the store.
     assert_eq!(server.get("/healthz").await.status, 200);
     for asker in askers {
         let found = asker.await.unwrap();
@@ -86,7 +86,8 @@ async fn a_store_that_hangs_gets_one_request_and_every_caller_a_timely_response(
         assert_eq!(found.json()["checks"]["bucket.default"], "does not respond in time");
     }
     let bucket_checks = server.store.calls(Operation::CheckBucket) - before;
-    // On a slow machine, some responses are late.
+    // On a slow machine, some requests arrive after the first check has failed, and cause a second
+    // one.
     assert!((1..=2).contains(&bucket_checks), "{bucket_checks}");
 }
 
@@ -123,7 +124,7 @@ async fn every_documented_operation_has_a_route_and_the_pages_load_only_from_thi
             assert!(ids.insert(operation["operationId"].to_string()), "{method} {path}");
             assert!(operation["summary"].is_string(), "{method} {path}");
         }
-        // Every route is also documented.
+        // The document contains every method that the path allows.
         let wrong = fetch(server.request("BREW", &real)).await;
         let allow = wrong.header("allow").split(", ").filter(|name| *name != "HEAD").count();
         assert_eq!(allow, item.as_object().map_or(0, serde_json::Map::len), "{path}");

@@ -130,7 +130,7 @@ async fn a_rejected_file_is_an_error_of_the_last_piece_with_a_sentence() {
     let request = request.header("Upload-Metadata", metadata("a.mp3"));
     let refused = fetch(request.header("Content-Type", BYTES).body(PNG)).await;
     is_tus(&refused, 400);
-    // A request is refused before its bytes are sent.
+    // A creation that breaks a rule is refused before any bytes are sent.
     for (length, name, status, words) in [
         (17 * MIB, "a.mp3", 413, "16777216"),
         (0, "a.mp3", 400, "empty"),
@@ -296,7 +296,8 @@ async fn bytes_that_arrived_before_a_connection_broke_are_stored() {
     connection.write_all(&mp3(40_000, 1)).await.unwrap();
     connection.shutdown().await.unwrap();
     drop(connection);
-    // HEAD is not used here: it would stop the request before it has read all bytes.
+    // The test reads the database, because a HEAD request would stop the PATCH request before the
+    // service has read all bytes that were sent.
     let id = id_of(&path).parse().unwrap();
     wait_for("the bytes", async || {
         let found = server.app.db.tus().find(id).await.unwrap().unwrap();

@@ -14,7 +14,8 @@ use crate::support::mp3;
 const PATH: &str = "/api/upload-tokens";
 const PAGE: &str = "https://app.example.com";
 
-/// A new token for this body. The owner is `anonymous` on a server without authentication.
+/// Creates a token with this request body, and returns the token and its id. On a server without
+/// authentication, the owner is `anonymous`.
 async fn issue(server: &Server, body: Value) -> (String, String) {
     let made = server.send("POST", PATH, body).await;
     assert_eq!(made.status, 201, "{made:?}");

@@ -1,4 +1,4 @@
-//! An operator's verification over HTTP.
+//! An operator verifies uploads again: `/api/admin/uploads/verify` and `/{id}/verify`.
 
 use serde_json::json;
 use upload_coordinator::domain::{Scope, Scopes};
@@ -18,7 +18,7 @@ async fn an_operator_verifies_an_upload_of_any_owner() {
         let request = server.request("POST", path).header("authorization", token);
         fetch(request.json(&body)).await
     };
-    // Writes the marker, as the start of the service does.
+    // The first run writes the marker of the bucket, because this server was started without it.
     let runs = "/api/admin/reconciliations?wait=true";
     assert_eq!(send(runs, &admin, json!({"mode": "audit"})).await.json()["status"], "succeeded");
     let upload = send("/api/uploads", &ann, json!({"filename": "a.mp3", "strategy": "put"})).await;

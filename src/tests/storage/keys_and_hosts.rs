@@ -17,7 +17,7 @@ use super::servers::{Kind, Subject, now};
 const HOUR: TimeDelta = TimeDelta::hours(1);
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// The response of `AssumeRole` of the store's own STS.
+/// Temporary credentials from the store's own STS (`AssumeRole`).
 async fn assume_role(on: &Subject) -> S3Credentials {
     let settings = on.settings.clone().unwrap();
     let S3Credentials::Static { access_key_id, secret_access_key, .. } = settings.credentials

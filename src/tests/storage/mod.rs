@@ -1,4 +1,4 @@
-//! Object stores: the contract that all stores fulfil, and the probe that finds the differences.
+//! Object stores: the contract that all stores fulfil, and the probe that finds their differences.
 
 mod azure;
 mod keys_and_hosts;

@@ -31,7 +31,7 @@ async fn run(store: &Store, prefix: &str) -> Report {
     probe(store, &HttpClient::default(), &SystemClock, &options(prefix)).await
 }
 
-/// The probe of the store's kind.
+/// Runs the probe for this kind of store.
 async fn run_on(on: &Subject, options: &ProbeOptions) -> Report {
     match on.backend().await {
         Some(backend) => backend.probe(&SystemClock, options).await,
@@ -95,7 +95,7 @@ async fn the_object_settings_of_a_policy_are_tested() {
     on.clean_up().await;
 }
 
-/// A bucket with a default retention, on stores that have such buckets.
+/// Only on stores that support buckets with a default retention.
 #[tokio::test]
 async fn a_bucket_that_locks_its_objects_is_reported() {
     let on = Subject::server().await;

@@ -17,7 +17,7 @@ use super::servers::Subject;
 
 const MIB: u64 = 1 << 20;
 
-/// Parts of the smallest size that S3 allows.
+/// Small sizes, so that tests need no large objects. S3 allows no smaller parts than 5 MiB.
 const SIZES: Sizes = Sizes { copy: 6 * MIB, part: 5 * MIB, copied_part: 5 * MIB };
 
 fn bytes(size: u64) -> Bytes {
@@ -27,7 +27,7 @@ fn bytes(size: u64) -> Bytes {
     Bytes::from(all).slice(..usize::try_from(size).unwrap())
 }
 
-/// An object with a type and metadata.
+/// Stores an object with a content type and metadata.
 async fn written(store: &Store, key: &str, body: Bytes) {
     let options = PutOptions {
         content_type: Some("audio/mpeg".into()),
@@ -71,7 +71,7 @@ fn memory_store() -> (Arc<MemoryStore>, Store) {
     (memory.clone(), memory.store("memory", None).unwrap())
 }
 
-/// The same store, said to have these capabilities.
+/// The same store, but the service assumes these capabilities.
 fn with(store: &Store, capabilities: Capabilities) -> Store {
     Store { capabilities: capabilities.into(), ..store.clone() }
 }
@@ -184,7 +184,7 @@ async fn a_lost_response_and_the_copy_of_an_earlier_attempt_are_recognised() {
         target.lose_next(write, 1);
         let lost = copy((&from, "a"), (&to, "b"), None, false).await;
         assert!(matches!(lost, Err(TransferError::Store(StoreError::Unavailable(_)))), "{lost:?}");
-        // The next attempt does not know about it.
+        // The store has written the object. The next attempt does not know this, and succeeds.
         let copied = copy((&from, "a"), (&to, "b"), None, false).await.unwrap();
         check_same((&from, "a"), (&to, "b"), &copied).await;
         let writes = target.calls(write);

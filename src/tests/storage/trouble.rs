@@ -19,7 +19,7 @@ const SLOW_DOWN: &str = "503 Slow Down\r\n\r\n<Error><Code>SlowDown</Code></Erro
 const ETAG: &str = "200 OK\r\nETag: \"e\"\r\nContent-Length: 3\r\n\r\n";
 
 /// Returns the n-th text as the response to the n-th request, and the last text to all later
-/// requests. An empty text closes the connection without a response.
+/// requests. For an empty text, the connection stays open without a response.
 async fn server(responses: Vec<&'static str>) -> (S3, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -143,7 +143,8 @@ async fn each_failure_of_the_wire_shows_as_what_it_is() {
     proxy.spoil_lists([Some(Failure::CutOff)]);
     let cut = list(first.next.clone()).await.unwrap();
     assert_eq!((&cut.objects, cut.next), (&second.objects, None));
-    // The response says that the next page begins at the requested page.
+    // The repeated page has a continuation token: the one of this request. The listing would never
+    // end.
     proxy.spoil_lists([Some(Failure::Repeat)]);
     let repeated = list(first.next.clone()).await;
     assert!(matches!(repeated, Err(StoreError::Protocol(_))), "{repeated:?}");
@@ -161,7 +162,7 @@ async fn cause(s3: &S3) -> (Option<Cause>, String) {
 
 #[tokio::test]
 async fn every_failure_is_one_sentence_with_what_to_do() {
-    // The response to HEAD has no body.
+    // The response to HEAD has no body, so the client sends a second request for the error code.
     let refused = |code: &'static str| {
         let head = "403 Forbidden\r\nContent-Length: 0\r\n\r\n";
         vec![head, code]

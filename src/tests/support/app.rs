@@ -1,4 +1,4 @@
-//! The use cases of one process, as tests build them.
+//! Builds an [`App`], the use cases of one service process, for tests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub struct AppParts {
 }
 
 impl AppParts {
-    /// The default policies, the real time, and the smallest parts that S3 accepts.
+    /// Uses the default policies, the real time, and the smallest parts that S3 accepts.
     pub fn new(db: Db, store: Store) -> Self {
         Self {
             db,
@@ -71,7 +71,7 @@ impl AppParts {
     }
 }
 
-/// Another process with the same stores, policies, clock and ids.
+/// The use cases of another process on `db`, with the same stores, policies, clock and ids.
 pub fn replica_of(app: &App, db: Db) -> App {
     App {
         token_verifier: UploadTokenVerifier::new(db.clone(), app.clock.clone()),

@@ -1,5 +1,5 @@
-//! The real daemon of `ClamAV`, with a separate signature database for the tests: it has only the
-//! EICAR test file.
+//! The real daemon of `ClamAV`. Its signature database contains only the signature of the EICAR
+//! test file.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,7 +11,8 @@ use tokio::process::{Child, Command};
 use super::live::free_port;
 use super::wait::wait_for;
 
-/// The EICAR test file, which is written backwards so that virus scanners leave the tests alone.
+/// The EICAR test file. The text is reversed here, so that virus scanners do not report this source
+/// file.
 pub fn eicar() -> Vec<u8> {
     let backwards = "*H+H$!ELIF-TSET-SURIVITNA-DRADNATS-RACIE$}7)CC7)^P(45XZP\\4[PA@%P!O5X";
     backwards.bytes().rev().collect()
@@ -30,7 +31,7 @@ impl Clamd {
         Self::with("30M").await
     }
 
-    /// A daemon with another limit. It reports larger files as clean.
+    /// A running daemon with another size limit. It reports larger files as clean.
     pub async fn with(max_file_size: &str) -> Option<Self> {
         let binary = PathBuf::from(std::env::var_os("TEST_CLAMD")?);
         let folder = tempfile::tempdir().unwrap();

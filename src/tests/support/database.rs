@@ -16,7 +16,7 @@ use upload_coordinator::domain::ids::SystemIds;
 /// takes longer than most tests.
 static MIGRATED: OnceLock<Vec<u8>> = OnceLock::new();
 
-/// A database that exists as long as the test.
+/// A database that is deleted when this value is dropped.
 pub struct TestDatabase {
     pub url: String,
     admin: Option<(String, String)>,
@@ -74,9 +74,9 @@ impl TestDatabase {
     }
 }
 
-/// The changes that a newer version makes in a database.
+/// Direct access to the database, mainly to imitate the changes that a newer version makes.
 impl TestDatabase {
-    /// The level of the schema.
+    /// The level that the database's schema records.
     pub async fn level(&self) -> i32 {
         let connection = Database::connect(&self.url).await.unwrap();
         let sql = "SELECT level FROM schema";
@@ -91,7 +91,7 @@ impl TestDatabase {
         self.execute(&format!("INSERT INTO seaql_migrations VALUES ('{name}', 0)")).await;
     }
 
-    /// Records the levels of another version.
+    /// Records the schema level of another version, and the lowest level that it allows.
     pub async fn set_levels(&self, level: i32, min_level: i32) {
         let sql = format!("UPDATE schema SET level = {level}, min_level = {min_level}");
         self.execute(&sql).await;

@@ -28,7 +28,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The failures of any request.
+    /// The failures that any request can have.
     pub const ANY: [Self; 5] = [
         Self::Status(500, "InternalError"),
         Self::Status(503, "SlowDown"),
@@ -36,7 +36,7 @@ impl Failure {
         Self::Lost,
         Self::Half,
     ];
-    /// The failures of listings.
+    /// The failures that only listings can have.
     pub const LISTS: [Self; 3] = [Self::CutOff, Self::Repeat, Self::Anew];
 }
 
@@ -64,19 +64,20 @@ impl FailingProxy {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (target, plan) = (target.clone(), shared.clone());
-                // A broken connection is one more failure.
+                // Errors are ignored: for the client, a broken connection is one more failure.
                 tokio::spawn(async move { serve(client, &target, &plan).await.ok() });
             }
         });
         Self { addr, plan }
     }
 
-    /// The failures of the next requests, in their order.
+    /// Adds the failures of the next requests, in this order. `None` means no failure.
     pub fn spoil(&self, failures: impl IntoIterator<Item = Option<Failure>>) {
         self.plan.lock().unwrap().requests.extend(failures);
     }
 
-    /// The failures of the next listings that have no other failure.
+    /// Adds the failures of the next listings, in this order. A listing that fails because of
+    /// [`Self::spoil`] uses none of them.
     pub fn spoil_lists(&self, failures: impl IntoIterator<Item = Option<Failure>>) {
         self.plan.lock().unwrap().lists.extend(failures);
     }
@@ -106,7 +107,7 @@ async fn serve(mut client: TcpStream, target: &str, plan: &Mutex<Plan>) -> io::R
     let query = line.split(' ').nth(1).and_then(|path| path.split_once('?')).map(|(_, q)| q);
     let query: HashMap<_, _> =
         url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
-    // S3's names, and Azure's.
+    // The query parameters of S3 and of Azure.
     let lists =
         query.contains_key("list-type") || query.get("comp").is_some_and(|comp| comp == "list");
     let token = query.get("continuation-token").or_else(|| query.get("marker"));
@@ -141,14 +142,15 @@ async fn serve(mut client: TcpStream, target: &str, plan: &Mutex<Plan>) -> io::R
     server.write_all(b"Connection: close\r\n").await?;
     server.write_all(&head[first..]).await?;
     if alter {
-        // Bytes that arrived together with the head were already forwarded unchanged.
+        // The first bytes of the body can have arrived with the head. They were forwarded
+        // unchanged.
         let byte = client.read_u8().await?;
         server.write_u8(!byte).await?;
     }
     if failure.is_none() && !lists {
         return io::copy_bidirectional(&mut client, &mut server).await.map(drop);
     }
-    // Requests with another body are small: the body arrived with the head, or follows at once.
+    // The remaining bytes of the request are forwarded until the response is complete.
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let mut response = Vec::new();
@@ -184,7 +186,7 @@ async fn serve(mut client: TcpStream, target: &str, plan: &Mutex<Plan>) -> io::R
     }
     match failure {
         Some(Failure::Lost) => return Ok(()),
-        // A response without a body ends with its head.
+        // A response without a body is cut off in its head.
         Some(Failure::Half) => response.truncate(response.len() * 3 / 4),
         _ => {}
     }
@@ -200,7 +202,7 @@ fn framed(body: &[u8]) -> Vec<u8> {
     response
 }
 
-/// The text of an element.
+/// The text of the first XML element with this name.
 fn between(body: &[u8], tag: &str) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let (_, after) = text.split_once(&format!("<{tag}>"))?;

@@ -18,7 +18,7 @@ use upload_coordinator::domain::ids::SystemIds;
 use super::database::TestDatabase;
 use super::wait::wait_for_at_most;
 
-/// The time limit of a response from a debug build on a slow machine.
+/// The time limit of a start or an end of the process, for a debug build on a slow machine.
 const START: Duration = Duration::from_mins(1);
 
 /// A service, and the settings to start it again.
@@ -47,7 +47,7 @@ impl Live {
         }
     }
 
-    /// `dev`, which runs on any machine.
+    /// Starts `dev`, which needs no other servers.
     pub async fn dev() -> Self {
         Self::launch(None, &[]).await
     }
@@ -81,7 +81,8 @@ impl Live {
         Some(live)
     }
 
-    /// A folder, with the path that the process uses.
+    /// The path by which the test reaches a folder of the process. The process may have its own
+    /// mounts, which the test does not see at the usual path.
     pub fn seen_by_process(&self, path: &Path) -> PathBuf {
         let root = format!("/proc/{}/root", self.process.id().unwrap());
         Path::new(&root).join(path.strip_prefix("/").unwrap())
@@ -186,7 +187,7 @@ impl Live {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
-    /// The secrets of its stores.
+    /// The secret keys of the service's stores.
     pub fn store_secrets(&self) -> Vec<String> {
         let is_secret =
             |name: &str| name.ends_with("SECRET_ACCESS_KEY") || name.ends_with("__ACCESS_KEY");
@@ -203,8 +204,8 @@ impl Live {
         vec![text(&ready, "secret_access_key")]
     }
 
-    /// Another command with the configuration of this service, which is `serve`, and changes of it:
-    /// full keys and their values.
+    /// Another command of the binary with the configuration of this service and with changes: full
+    /// keys and their values. The service must be `serve`.
     pub fn command(&self, arguments: &[&str], changes: &[(&str, &str)]) -> Command {
         let changes: Vec<_> =
             changes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
@@ -225,7 +226,7 @@ impl Live {
         let _ = std::fs::remove_file(&self.ready_file);
     }
 
-    /// Starts it again on the same data and the same ports.
+    /// Starts the service again on the same data and the same ports.
     pub async fn restart(&mut self) {
         let log = self.folder.path().join("log");
         self.process = spawn(command(None), &self.arguments, &self.environment, &log);
@@ -245,7 +246,7 @@ impl Live {
         assert!(sent.success());
     }
 
-    /// Waits for the end, and returns the exit code.
+    /// Waits for the end of the process, and returns its exit code.
     pub async fn ended(&mut self, within: Duration) -> Option<i32> {
         let ended = tokio::time::timeout(within, self.process.wait()).await;
         ended.expect("the process ends in time").unwrap().code()
@@ -264,8 +265,9 @@ impl Live {
         self.send(Method::POST, path, Some(body)).await
     }
 
-    /// A new upload token, which is used correctly and incorrectly: in the path prefix, in a
-    /// header, and in wrong places.
+    /// Creates an upload token and sends requests with it: in the path prefix, in a header, and in
+    /// places where it is not allowed. Returns the token, so that the test can search for it in
+    /// logs.
     pub async fn use_upload_token(&self) -> String {
         let (status, made) = self.post("/api/upload-tokens", json!({"policy": "tracks"})).await;
         assert_eq!(status, 201, "{made}");
@@ -301,7 +303,7 @@ impl Live {
         self.send(Method::GET, path, None).await
     }
 
-    /// A new track's id.
+    /// Creates a track and returns its id.
     pub async fn track(&self) -> String {
         let track = json!({"title": "A song", "artist_name": "Someone"});
         let (status, track) = self.post("/api/tracks", track).await;
@@ -356,7 +358,8 @@ pub fn text(value: &Value, field: &str) -> String {
     value[field].as_str().unwrap_or_else(|| panic!("no text {field} in {value}")).to_owned()
 }
 
-/// The binary, with a disk of this size in MiB at a folder that only this process sees.
+/// The command of the binary. With `disk`, a tmpfs of this size in MiB is mounted on the folder.
+/// Only the new process sees this mount.
 fn command(disk: Option<(u32, &Path)>) -> Command {
     let binary = env!("CARGO_BIN_EXE_upload-coordinator");
     let Some((mebibytes, folder)) = disk else { return Command::new(binary) };
@@ -367,7 +370,8 @@ fn command(disk: Option<(u32, &Path)>) -> Command {
     command
 }
 
-/// The log goes to this file if the test sets the log level, otherwise to the folder of all logs.
+/// Starts the process. Its log goes to the file `log` if the test sets the log level. Otherwise it
+/// goes to `TEST_LOG_DIR`, or to the standard error of the tests if that is not set.
 fn spawn(
     mut command: Command,
     arguments: &[String],
@@ -396,7 +400,8 @@ fn spawn(
         .unwrap()
 }
 
-/// The store that the environment variables name, with both of its host names.
+/// The store from the environment variables `TEST_S3_*`, with its endpoints for the service and for
+/// clients.
 fn external_store() -> Vec<(&'static str, String)> {
     let azure = std::env::var("TEST_S3_KIND").is_ok_and(|kind| kind == "azurite");
     if azure {
@@ -421,7 +426,8 @@ fn external_store() -> Vec<(&'static str, String)> {
     keys.map(|(key, variable)| (key, std::env::var(variable).expect(variable))).into()
 }
 
-/// A port that was free a moment ago, and that no other test of this process has.
+/// A port that is free now, and that this function has not returned to another test of this
+/// process.
 pub fn free_port() -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {

@@ -1,13 +1,13 @@
-//! Valid input with random changes. Every parser of foreign bytes is tested with it, and with
-//! random bytes.
+//! Valid input with random changes. Every parser of input from clients and stores is tested with
+//! it, and with random bytes.
 //!
-//! The unit tests have it too, as `crate::mutate`.
+//! The unit tests use this module too, as `crate::mutate`.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-/// Texts that have a meaning for some parser.
+/// Texts that have a special meaning for at least one parser.
 const TOKENS: [&[u8]; 16] = [
     b"\r\n",
     b"\n",
@@ -101,7 +101,7 @@ where
     changed(valid).prop_map(|(_, bytes)| bytes)
 }
 
-/// The same as a text.
+/// Like [`mutated`], as a text.
 pub fn mutated_text<V>(valid: impl Strategy<Value = V>) -> impl Strategy<Value = String>
 where
     V: AsRef<[u8]> + std::fmt::Debug,

@@ -28,7 +28,8 @@ impl Served {
         Self::over(world, app)
     }
 
-    /// Serves these use cases, of this world or of another process in it.
+    /// Serves `app`: the use cases of `world`, or of another process on the same database and
+    /// store.
     pub fn over(world: World, app: Arc<App>) -> Self {
         Self::with_events(world, app, EventAuth::new(Some(TOKEN.into())))
     }

@@ -28,8 +28,8 @@ use super::database::TestDatabase;
 /// The size of the parts of direct uploads, in bytes.
 const PART_SIZE: usize = 4096;
 
-/// Ids whose shards alternate by count and not by time, so that each shard has the same number on
-/// every machine.
+/// Ids that a counter distributes over the 16 shards. So the number of ids in each shard does not
+/// depend on the time.
 #[derive(Default)]
 struct EvenIds(AtomicU8);
 
@@ -75,7 +75,7 @@ impl World {
         Self::build_on(None, change, ids).await
     }
 
-    /// The same on a store with a network connection.
+    /// Like [`Self::build`], but on the store `bucket` if it is given.
     pub async fn build_on(
         bucket: Option<Store>,
         change: impl FnOnce(&mut BTreeMap<PolicyName, Policy>),
@@ -134,7 +134,7 @@ impl World {
     }
 
     /// The same database, store and clock after a restart of the service with other policies and
-    /// another limit.
+    /// another damage limit.
     pub async fn reconfigured(&self, change: impl Fn(&mut Policy), damage: DamageLimit) -> Self {
         let change = |app: &mut App| {
             app.policies.values_mut().for_each(change);
@@ -221,7 +221,7 @@ impl World {
         Process { reconciler, runtime: Some(runtime) }
     }
 
-    /// The rows of a run's shards, in their order.
+    /// The rows of a run's shards, by ascending number.
     pub async fn shards(&self, run: RunId) -> Vec<entity::reconcile_shard::Model> {
         use entity::reconcile_shard::{Column, Entity};
         use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The content of one response of `GET /metrics`.
 #[derive(Debug, Default)]
 pub struct Scrape {
-    /// Kind and help by name.
+    /// The kind and the help text of each metric, by name.
     pub families: BTreeMap<String, (String, String)>,
     /// Values by sample name and labels.
     pub samples: BTreeMap<(String, Vec<(String, String)>), f64>,

@@ -9,7 +9,8 @@ use crate::support::mp3;
 const EVENT_TOKEN: &str = "an-event-token-that-is-secret";
 const WEBHOOK_SECRET: &str = "whsec_QmVDYXJlZnVsV2l0aFRoaXNXZWJob29rU2VjcmV0";
 
-/// Tracks, uploads in one piece, by form, in parts and through the service, downloads, errors.
+/// Creates a track; uploads files by PUT, in parts and through the service; signs a form and a
+/// download; and causes errors. Returns the signed URLs, and the signature of the form.
 async fn session(live: &Live) -> Vec<String> {
     let mut signed = Vec::new();
     let track = live.track().await;
@@ -77,7 +78,7 @@ async fn a_whole_session_at_debug_level_logs_no_secret_and_no_signature() {
     let token = live.use_upload_token().await;
     let metrics = live.http.get(format!("{}/metrics", live.url)).send().await.unwrap();
     let metrics = metrics.text().await.unwrap();
-    // The id in the token is not secret.
+    // Only the last part of the token is secret. The id before it is not.
     let token = token.rsplit('_').next().unwrap();
     assert!(metrics.contains("/api/uploads") && !metrics.contains(token));
     let store_secrets = live.store_secrets();

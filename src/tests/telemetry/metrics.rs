@@ -121,8 +121,9 @@ async fn every_metric_is_exported_with_its_labels_and_nothing_unbounded() {
     })
     .await;
 
-    // Without a queue, it has no metrics. Errors of the queue, and damage, do not occur in this
-    // test.
+    // These metrics have no samples, because this test causes no errors of the queue, does not
+    // reach the damage limit, and inspects no files. Without a queue, no metric of the queue has
+    // samples.
     let silent = |name: &str| {
         name == "upload_coordinator_sqs_errors_total"
             || name == "upload_coordinator_damage_withheld_total"

@@ -18,7 +18,7 @@ use crate::support::mp3;
 
 const EVENT_TOKEN: &str = "an-event-token-that-is-secret";
 
-/// A request to the collector: the path and the body.
+/// The requests that the collector received: path and body.
 type Got = Arc<Mutex<Vec<(String, Bytes)>>>;
 
 async fn take(request: HttpRequest, body: Bytes, got: Data<Got>) -> HttpResponse {
@@ -76,7 +76,7 @@ async fn each_request_is_a_span_that_continues_its_callers_trace_and_holds_no_se
     let token = live.use_upload_token().await;
     let mut secrets = live.store_secrets();
     secrets.push(token.rsplit('_').next().unwrap().to_owned());
-    // Spans that were not sent yet are sent at the end.
+    // The shutdown sends the spans that were not sent yet.
     assert_eq!(live.terminate().await, Some(0));
 
     let got = got.lock().unwrap().clone();

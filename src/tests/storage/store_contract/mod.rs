@@ -4,8 +4,8 @@
 //! rule. If they say that it does not, it must accept the request, so that a new capability is
 //! noticed.
 //!
-//! To add a test: an `async fn` of one [`Subject`] in the file of its kind, and its name in the
-//! list below. It may write below `subject.prefix()` only.
+//! To add a test, write an `async fn` with one [`Subject`] in the file of its kind, and add its
+//! name to the list below. A test may write only below `subject.prefix()`.
 
 use super::servers::Subject;
 
@@ -52,7 +52,8 @@ macro_rules! on_unconditional {
     ($($cases:tt)*) => {};
 }
 
-/// Tests for every store, and after `$also` tests for stores with a network connection.
+/// The first block has the tests for every store, the second block the tests only for stores with a
+/// network connection.
 macro_rules! contract {
     ({ $($everywhere:tt)* } { $($also:tt)* }) => {
         on_memory! { $($everywhere)* }

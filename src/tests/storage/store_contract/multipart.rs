@@ -20,7 +20,7 @@ pub async fn parts_become_one_object(on: &Subject) {
         ..PutOptions::default()
     };
     let id = on.objects().create_multipart(&key, &options).await.unwrap();
-    // Sent in any order.
+    // Parts can be sent in any order.
     let last = send(on, &key, &id, 2, "the end").await;
     let first = send(on, &key, &id, 1, vec![b'a'; FULL]).await;
     assert_eq!((first.size, last.size, last.number), (FULL as u64, 7, 2));
@@ -72,8 +72,8 @@ pub async fn a_part_that_is_sent_again_replaces_the_first(on: &Subject) {
     send(on, &key, &id, 1, "one").await;
     let second = send(on, &key, &id, 1, "another").await;
     let listed = match on.objects().list_parts(&key, &id).await {
-        // SeaweedFS lists both. Their times are rounded to seconds, so within one second their
-        // order is unknown.
+        // SeaweedFS lists both parts. Their times are rounded to seconds, so it is unknown which
+        // one is newer if both were sent within one second.
         Err(StoreError::Protocol(_)) if on.kind == Kind::Seaweedfs => {
             return on.objects().abort_multipart(&key, &id).await.unwrap();
         }

@@ -121,7 +121,7 @@ pub async fn head_finds_a_version_by_its_id_and_it_is_deleted_with_its_object(on
     for version in [&old, &new] {
         assert_eq!(on.objects().head_version(&key, version).await.unwrap(), None);
     }
-    // A deletion of nothing leaves no delete marker.
+    // The deletion of a missing object leaves no delete marker.
     on.objects().delete(&key).await.unwrap();
     assert_eq!(on.versions(&key).await, Vec::<String>::new());
     assert_eq!(on.versions(&longer).await, [other]);
@@ -150,7 +150,7 @@ pub async fn a_put_on_a_condition_never_replaces_another_object(on: &Subject) {
     let second = on.objects().put(&key, Bytes::from_static(b"two"), &on_etag(&first)).await;
     match second {
         Ok(_) => assert_eq!(on.bytes(&key).await.unwrap(), "two"),
-        // The store does not support the condition, and says so.
+        // The store does not support the condition, and refuses the request.
         Err(StoreError::Refused { .. }) => return,
         Err(error) => panic!("{error:?}"),
     }
@@ -216,8 +216,8 @@ pub async fn head_returns_a_checksum_if_the_store_records_it(on: &Subject) {
 
 pub async fn keys_come_back_as_they_were_put(on: &Subject) {
     let mut names = vec!["a b", "100%", "%20", "ü/é", "it's", "a=b&c;d", "a:b@c", "(x)*!~,", "名"];
-    // SeaweedFS says that it encodes keys in listings, and leaves `+` as it is. No upload's
-    // key has one.
+    // SeaweedFS declares that the keys in listings are encoded, but does not encode `+`. The keys
+    // of uploads contain no `+`.
     if on.kind != Kind::Seaweedfs {
         names.push("a+b");
     }

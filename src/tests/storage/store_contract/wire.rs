@@ -53,7 +53,7 @@ pub async fn everything_declared_arrives_with_the_object(on: &Subject) {
 pub async fn a_bare_url_takes_a_bare_put(on: &Subject) {
     let key = on.key("object");
     let signed = sign(on, &key, &PutRequest::default()).await;
-    // Azure requires one header for every PUT.
+    // Azure requires a header with the type of the blob for every PUT.
     assert!(signed.headers.is_empty() || !on.speaks_s3(), "{:?}", signed.headers);
     taken(&on.send(&signed, b"abc").await);
     assert_eq!(on.bytes(&key).await.unwrap(), "abc");
@@ -328,7 +328,7 @@ pub async fn an_upload_in_presigned_parts_arrives(on: &Subject) {
     assert_eq!(meta.metadata, request.metadata);
 }
 
-/// By a PUT, by a form, by parts, and by the service itself.
+/// Stores objects by a signed PUT, by a form, by a PUT of the service, and in parts.
 pub async fn an_object_is_kept_as_its_settings_say(on: &Subject) {
     if !on.speaks_s3() {
         return; // storage::azure has a test of its own
