@@ -1,7 +1,7 @@
 //! `kill -9` and a normal shutdown: neither loses anything.
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::live::{Live, text};
 use crate::support::mp3;
@@ -50,7 +50,6 @@ async fn a_kill_during_a_reconciliation_loses_nothing() {
     live.restart().await;
     // The interrupted run continues after its lease has expired. A new run may start after its end.
     let path = "/api/admin/reconciliations?wait=true";
-    let mut ended = Value::Null;
     wait_for("another audit", async || {
         (live.post(path, json!({"mode": "audit"})).await.0 == 200).then_some(())
     })
@@ -58,9 +57,7 @@ async fn a_kill_during_a_reconciliation_loses_nothing() {
     for (track, expected) in &tracks {
         let (_, track) = live.get(&format!("/api/tracks/{track}")).await;
         assert_eq!(text(&track, "status"), *expected);
-        ended = track;
     }
-    assert!(ended.is_object());
     let again = live.reconcile("audit").await;
     assert_eq!(again["counters"]["confirmed"], 0, "{again}");
     let (_, dead) = live.get(&format!("/api/admin/reconciliations/{}", text(&run, "id"))).await;

@@ -112,16 +112,18 @@ async fn a_client_that_disconnects_leaves_a_cancelled_upload_and_no_parts() {
     socket.write_all(head.as_bytes()).await.unwrap();
     socket.write_all(&mp3(7 << 20, 1)).await.unwrap();
     let path = format!("/api/tracks/{track}");
-    while server.store.calls(Operation::UploadPart) == 0 {
-        tokio::task::yield_now().await;
-    }
+    wait_for("the first part", async || {
+        (server.store.calls(Operation::UploadPart) > 0).then_some(())
+    })
+    .await;
     drop(socket);
     wait_for("the cancelled upload", async || {
         (server.get(&path).await.json()["status"] == "cancelled").then_some(())
     })
     .await;
-    while server.store.calls(Operation::AbortMultipart) == 0 {
-        tokio::task::yield_now().await;
-    }
+    wait_for("the abort of the parts", async || {
+        (server.store.calls(Operation::AbortMultipart) > 0).then_some(())
+    })
+    .await;
     server.stop().await;
 }
