@@ -37,8 +37,8 @@ const SPOILED: usize = 4;
 
 const MIB: usize = 1 << 20;
 
-/// What the test moves, and how many requests per second the process that serves and the one that
-/// is killed may send: slow enough that moves are in progress when processes are killed.
+/// What the test moves, and how many objects per second the process that serves and the one that
+/// is killed may move. The first rate is low: a move must not end while the second one restarts.
 struct Amounts {
     small: usize,
     in_parts: usize,
@@ -52,7 +52,7 @@ fn amounts() -> Amounts {
         let (serving_rate, moving_rate) = ("50", "0");
         Amounts { small: 9_700, in_parts: 250, large: 50, serving_rate, moving_rate }
     } else {
-        let (serving_rate, moving_rate) = ("3", "20");
+        let (serving_rate, moving_rate) = ("1", "20");
         Amounts { small: 195, in_parts: 5, large: 0, serving_rate, moving_rate }
     }
 }
@@ -69,6 +69,8 @@ impl Amounts {
 struct Fleet {
     /// The first one is the embedded server.
     stores: Vec<(String, Subject)>,
+    /// The servers of the other stores. An embedded server stops when it is dropped.
+    _servers: Vec<Subject>,
     database: TestDatabase,
     amounts: Amounts,
 }
@@ -77,10 +79,12 @@ impl Fleet {
     /// `None` if a server does not allow a separate bucket.
     async fn start() -> Option<Self> {
         let mut stores = vec![("default".to_owned(), Subject::embedded_server().await)];
-        for (n, server) in Subject::servers().await.into_iter().enumerate() {
+        let servers = Subject::servers().await;
+        for (n, server) in servers.iter().enumerate() {
             stores.push((format!("other{n}"), server.with_own_bucket().await.ok()?));
         }
-        Some(Self { stores, database: TestDatabase::create().await, amounts: amounts() })
+        let database = TestDatabase::create().await;
+        Some(Self { stores, _servers: servers, database, amounts: amounts() })
     }
 
     /// A process whose policy stores new files in this store.

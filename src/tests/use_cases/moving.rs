@@ -192,7 +192,7 @@ async fn what_cannot_be_moved_is_reported_and_stays() {
     };
     assert_eq!(findings_with_details.len(), 4);
     assert_eq!((detail(gone).as_str(), detail(changed).as_str()), ("absent", "changed"));
-    assert!(detail(rotten).contains("checksum on record"), "{}", detail(rotten));
+    assert!(detail(rotten).contains("the expected checksum"), "{}", detail(rotten));
     assert!(detail(failing).contains("AccessTooHard"), "{}", detail(failing));
     for upload in [gone, changed, failing, rotten, &pending, &open] {
         let now = after.get(upload.id).await;
