@@ -36,7 +36,8 @@ pub struct UploadSummary {
     pub late: bool,
     /// When its newest URL expires, if it is pending.
     pub url_expires_at: Option<Timestamp>,
-    /// When its object was verified, if the object is still needed and the row has its version.
+    /// When its object was verified, if the upload is inspecting or uploaded, and the row has the
+    /// version id of the object.
     pub version_recorded_at: Option<Timestamp>,
     /// The deletion of an unwanted object.
     pub deletion: Deletion,

@@ -18,9 +18,9 @@ pub enum Pair<L, R> {
 #[derive(Debug, thiserror::Error)]
 pub enum MergeError<E> {
     /// The keys of a side are not in ascending order. Continuing would report false differences.
-    #[error("the {side} side is not in ascending order: `{key}` comes after `{last}`")]
+    #[error("the keys of the {side} are not in ascending order: `{key}` comes after `{last}`")]
     Disorder {
-        /// The name of the side.
+        /// The name of the side: `database` or `bucket listing`.
         side: &'static str,
         /// The key that is out of order.
         key: String,
@@ -77,7 +77,7 @@ where
     }
 }
 
-/// Joins two ascending streams by key.
+/// Joins two ascending streams by key: rows of the database, and the objects of a listing.
 pub fn merge<L, R, E>(
     left: impl Stream<Item = Result<L, E>>,
     right: impl Stream<Item = Result<R, E>>,
@@ -86,8 +86,9 @@ where
     L: Keyed,
     R: Keyed,
 {
-    let sides = (Side::new("left", Box::pin(left)), Side::new("right", Box::pin(right)));
-    try_unfold(sides, |(mut left, mut right)| async move {
+    let left = Side::new("database", Box::pin(left));
+    let right = Side::new("bucket listing", Box::pin(right));
+    try_unfold((left, right), |(mut left, mut right)| async move {
         // Concurrently, so that the requests for the next page of both sides overlap.
         futures_util::try_join!(left.fill(), right.fill())?;
         let order = match (&left.head, &right.head) {

@@ -218,7 +218,8 @@ impl State {
         }
     }
 
-    /// The object as last seen, verified or refused.
+    /// The facts about the object: of the rejected object if the upload is rejected, otherwise of
+    /// the object that was verified.
     pub fn facts(&self) -> Option<&ObjectFacts> {
         match self {
             Self::Rejected { facts, .. } => Some(facts),

@@ -156,7 +156,7 @@ impl LocationPlan<'_> {
             let enough = open.div_ceil(ROWS_PER_SHARD).next_power_of_two();
             count = usize::try_from(enough).unwrap_or(count);
         }
-        // The finalizing shard has no range: it runs even if another shard fails.
+        // The finalizing shard compares no range. So a comparison that fails does not stop it.
         let ranges = ranges(location, store, count);
         let mut all: Vec<_> =
             ranges.into_iter().map(|range| self.shard(Some(range), false)).collect();

@@ -30,7 +30,7 @@ const RECORDS: &str = ".multipart/";
 /// The content of a record.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
-    /// The headers of the completion.
+    /// The headers of the request that completes the upload. They are stored with the object.
     headers: Vec<(String, String)>,
 }
 
