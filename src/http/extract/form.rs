@@ -134,10 +134,17 @@ impl Form {
     fn too_large(&self) -> AppError {
         match &self.misnamed {
             Some(name) if !self.is_file_found => misnamed(name),
-            _ => AppError::Body(format!(
-                "The parts beside the file have more than {} bytes together",
-                self.limit
-            )),
+            _ => {
+                let what = match self.part {
+                    FilePart::NamedFile => "must be named `file`",
+                    FilePart::WithFilename => "must have a filename",
+                };
+                let limit = self.limit;
+                AppError::Body(format!(
+                    "The other parts of the form have more than {limit} bytes together; the part \
+                     with the file {what}"
+                ))
+            }
         }
     }
 }
