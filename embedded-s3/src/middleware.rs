@@ -61,7 +61,8 @@ impl Middleware {
             }
             builder.build()
         };
-        // The service for other requests handles no forms.
+        // `forms` handles the form uploads, and `requests` all other requests. With this limit,
+        // `requests` refuses the file of every form.
         let mut no_forms = S3Config::default();
         no_forms.post_object_max_file_size = 0;
         let requests = service(Arc::new(StaticConfigProvider::new(Arc::new(no_forms))));

@@ -19,7 +19,7 @@ RULES = {
     "policy": r"There is no policy `",
     "id": r"The upload's strategy is \w+(, not multipart|: only an upload)|A direct upload has no URL",
     "ids": r"[0-9a-f-]+ occurs more than once",
-    "part_numbers": r"-?\d+ (is not a part|occurs more than once)|Must be from 1 to \d+ numbers",
+    "part_numbers": r"-?\d+ (is not a part|occurs more than once)|Must contain 1 to \d+ part numbers",
     # A subject of a track is accepted only if the track exists.
     "attach_to": r"`track:` must be followed|Must be track:",
     "subject": r"`track:` must be followed",

@@ -295,7 +295,8 @@ impl App {
             .ok_or_else(|| AppError::field("policy", format!("There is no policy `{name}`")))
     }
 
-    /// The lifetime of a URL: the requested one, within the limit of the policy.
+    /// The lifetime of a URL: the requested one, or else the policy's. It is an error if the
+    /// requested one is above the policy's limit.
     pub(crate) fn url_ttl(policy: &Policy, expires_in: Option<i64>) -> Result<TimeDelta> {
         let Some(seconds) = expires_in else { return Ok(policy.url_ttl) };
         let max = policy.max_url_ttl.num_seconds();

@@ -160,7 +160,7 @@ impl App {
                 let (_, store) = self.rules_of(&upload).await?;
                 self.abort_multipart(store, &upload, &id).await;
             }
-            // If the row no longer has the id, its abort is already recorded.
+            // Nothing to do: the commit that removed the id from the row has recorded the abort.
             Some((_, Completion::ByAnother)) | None => {}
         }
         match upload.status() {
@@ -301,7 +301,8 @@ impl App {
         {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "an upload without a multipart upload was not ended; it expires"
+                "the multipart upload of a new upload could not be opened, and the upload was not \
+                 cancelled; it expires at its deadline"
             );
         }
         opened
@@ -328,7 +329,7 @@ pub(super) fn open_id(upload: &Upload) -> Result<&str> {
 fn check_numbers(numbers: &[i64], division: Division) -> Result<Vec<u16>> {
     let refuse = |sentence: String| Err(AppError::field("part_numbers", sentence));
     if numbers.is_empty() || numbers.len() > MAX_PARTS_PER_CALL {
-        return refuse(format!("Must be from 1 to {MAX_PARTS_PER_CALL} numbers"));
+        return refuse(format!("Must contain 1 to {MAX_PARTS_PER_CALL} part numbers"));
     }
     let mut seen = std::collections::BTreeSet::new();
     let mut parts = Vec::with_capacity(numbers.len());

@@ -96,7 +96,7 @@ impl App {
                     Some(Err(error)) => {
                         counts.failed += 1;
                         tracing::warn!(%run, error = &error as &dyn std::error::Error,
-                            "an upload was not verified again");
+                            "a rejected upload could not be verified now");
                     }
                 }
             }

@@ -75,9 +75,9 @@ pub struct ReconcileArgs {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ModeArg {
-    /// Only the open uploads.
+    /// Compare only the open uploads.
     Incremental,
-    /// The whole bucket with the whole table.
+    /// Compare the whole bucket with the whole table.
     Audit,
 }
 

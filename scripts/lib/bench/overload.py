@@ -71,6 +71,6 @@ def run(machine, database):
         f"overload for {SECONDS} s ({database})",
         f"{codes.get('201', 0):,} created, {shed:,} shed, {other + unanswered} failed; "
         f"recovered after {recovery:.1f} s", "0 failed, ≤ 5 s", passed,
-        f"sent {2 * capacity:,.0f}/s, capacity {capacity:,.0f}/s; memory {before:.0f} → "
-        f"{max(memory):.0f} MiB, {grows:+.0f} in the last third", codes=codes, memory=memory)
+        f"requested rate {2 * capacity:,.0f}/s, capacity {capacity:,.0f}/s; memory {before:.0f} → "
+        f"{max(memory):.0f} MiB, {grows:+.0f} MiB in the last third", codes=codes, memory=memory)
     process.stop()

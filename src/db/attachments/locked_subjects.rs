@@ -3,9 +3,9 @@
 //! Lock order, to avoid deadlocks: tracks, then attachments, then uploads, each in the order of
 //! their ids.
 //!
-//! A table of records can have copies of some columns of its attachments, so that lists of records
-//! can filter and sort by them. The copies are written in the same transaction: see
-//! [`tracks::copy_attachments`].
+//! The row of a track has copies of some columns of its attachment, so that lists of tracks can
+//! filter and sort by them. The copies are written in the same transaction: see
+//! [`tracks::copy_attachments`]. Tables of other records can do the same.
 
 use std::collections::BTreeMap;
 

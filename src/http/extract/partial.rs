@@ -69,7 +69,8 @@ pub(super) fn refuse_partial_field(name: &str, value: &[u8]) -> Result<(), AppEr
         return Ok(());
     }
     let value = value.escape_debug();
-    let sentence = format!("`{value}` is more than {most}, the value of a whole file; {FIX}");
+    let sentence =
+        format!("`{value}` is not allowed: for a whole file this field is at most {most}; {FIX}");
     Err(AppError::field(name, sentence))
 }
 

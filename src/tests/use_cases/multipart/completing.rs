@@ -17,8 +17,8 @@ async fn part_numbers_that_are_out_of_range_repeated_or_missing_are_refused() {
     let upload = world.create(declared(SIZE)).await;
     let too_many: Vec<i64> = vec![1; 1001];
     for (numbers, sentence) in [
-        (&[][..], "Must be from 1 to 1000 numbers"),
-        (&too_many, "Must be from 1 to 1000 numbers"),
+        (&[][..], "Must contain 1 to 1000 part numbers"),
+        (&too_many, "Must contain 1 to 1000 part numbers"),
         (&[0], "0 is not a part: the parts are 1 to 3"),
         (&[-1], "-1 is not a part: the parts are 1 to 3"),
         (&[1, 4], "4 is not a part: the parts are 1 to 3"),
