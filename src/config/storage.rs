@@ -185,8 +185,7 @@ impl StoreConfig {
         if self.kind == StoreKind::Embedded && self.endpoint.is_some() {
             return fail(
                 "endpoint",
-                "is not for kind = \"embedded\", whose server listens on the address in bind"
-                    .to_owned(),
+                "is not for kind = \"embedded\", whose address is the setting bind".to_owned(),
             );
         }
         for (key, timeout) in [

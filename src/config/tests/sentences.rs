@@ -219,7 +219,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[storage.default]\nkind = \"embedded\"\nendpoint = \"http://h\"",
-        "storage.default.endpoint: is not for kind = \"embedded\", whose server listens on the address in bind (in FILE)",
+        "storage.default.endpoint: is not for kind = \"embedded\", whose address is the setting bind (in FILE)",
     ),
     (
         "[storage.default]\naccount = \"mycompany\"",

@@ -163,8 +163,8 @@ impl Prober<'_> {
         let key = self.key("once");
         let first = self.put(&key, &options, RIGHT).await?;
         let before = self.etag(&key).await?;
-        // The same request was accepted without the header (`presigned_put`), so the header is the
-        // reason.
+        // `presigned_put` sent the same request without `If-None-Match`, and it was accepted. If this
+        // one is refused, the header is the reason.
         let is_condition = first.is_refusal() || first.status == 501;
         if is_condition && !matches!(first.status, 408 | 429) && before.is_none() {
             self.learn(|can| can.refuses_if_none_match = true);

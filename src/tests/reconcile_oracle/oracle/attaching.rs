@@ -30,7 +30,7 @@ pub async fn remove_unclaimed(world: &World) {
     }
 }
 
-/// The subject of a record that no other upload uses.
+/// The subject `name:n`. Uploads share a subject only if a caller passes the same name and number.
 pub fn record(name: &str, n: impl Display) -> Subject {
     format!("{name}:{n}").parse().unwrap()
 }
